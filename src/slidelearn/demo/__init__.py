@@ -1,0 +1,1 @@
+"""A learning problem made from the Python code that is already installed on a machine."""
