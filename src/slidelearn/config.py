@@ -1,0 +1,225 @@
+"""Settings: the one home of defaults, their checks and the messages when they are out of range."""
+
+import dataclasses
+import math
+import os
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from slidelearn.errors import ConfigError
+from slidelearn.hashing import FAMILIES
+from slidelearn.tables import STRATEGIES
+
+__all__ = ["LOSSES", "OPTIMIZERS", "Config", "TableConfig", "load_config"]
+
+LOSSES = ("softmax", "bce", "hinge")
+OPTIMIZERS = ("adagrad", "sgd", "adam")
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """How the active neurons of one hashed layer are found.
+
+    A field that is None is chosen from the layer's width by `rules.table_rules`.
+    """
+
+    family: str = "centroids"  # simhash, dwta, minhash or centroids
+    k: int = 9  # hashes per table; centroids have one
+    l: int = 1  # tables  # noqa: E741
+    n_buckets: int | None = None  # of centroids; None: sqrt(8 N)
+    probes: int = 4  # buckets looked into in every table while training
+    limit: int = 64  # most neurons retrieved for an example while training
+    predict_probes: int = 16  # buckets looked into in every table when predicting
+    predict_limit: int = 1024  # most neurons retrieved for an example when predicting
+    cap: int = 1024  # most neurons read from one bucket
+    strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
+    min_count: int = 2  # collisions that "threshold" asks for
+    rebuild_every: int = 100  # steps until the first rebuild
+    rebuild_decay: float = 0.3  # the time to the next rebuild grows by exp(decay * rebuilds)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _check_choice("family", self.family, tuple(FAMILIES))
+        _check_choice("strategy", self.strategy, STRATEGIES)
+        for name in ("k", "l", "probes", "limit", "predict_probes", "predict_limit", "cap"):
+            _check_range(name, getattr(self, name), 1, 2**31 - 1)
+        _check_range("min_count", self.min_count, 1, 2**31 - 1)
+        _check_range("rebuild_every", self.rebuild_every, 1, 2**31 - 1)
+        _check_range("rebuild_decay", self.rebuild_decay, 0, 10)
+        if self.n_buckets is not None:
+            _check_range("n_buckets", self.n_buckets, 1, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a training run does.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers, first to last; at least one.
+    hidden_tables : TableConfig or None
+        If given, hidden layers are hashed: only retrieved neurons are computed. None: dense.
+    tables : TableConfig
+        How hard negatives, and candidates when predicting, are found in the output layer.
+    uniform : int
+        Size m of the uniform tail, drawn for every batch and shared by its examples. From
+        ``n_labels`` on, every output neuron is active and the loss is exact.
+    loss : {"softmax", "bce", "hinge"}
+        On the strata; "hinge" is squared.
+    optimizer : {"adagrad", "sgd", "adam"}
+        Row-wise Adagrad, plain SGD, or Adam that touches active rows only.
+    lr, hidden_lr, wide_lr : float
+        Learning rates of the output layer, the hidden layers and the wide path.
+    schedule : {"cosine", "linear", "constant"}
+        How the learning rates fall to zero over the run.
+    weight_decay : float
+        Share of a touched output row's weights that a step with learning rate 1 removes.
+    dropout, input_dropout : float
+        Share of hidden activations and of input features that are dropped in training.
+    temperature : float
+        Length of an output neuron at the centroid start: the logit at a cosine of 1.
+    start : {"centroid", "random"}
+        Where output neurons start.
+    wide : float
+        Weight at the start of the sparse path from features straight to the labels they occur
+        with, in logits at a cosine of 1. 0 switches the path off.
+    normalize : bool
+        Scale every example's features to length 1.
+    """
+
+    hidden: tuple[int, ...] = (512,)
+    hidden_tables: TableConfig | None = None
+    tables: TableConfig = field(default_factory=TableConfig)
+    uniform: int = 300
+    loss: str = "softmax"
+    optimizer: str = "adagrad"
+    epochs: int = 5
+    batch_size: int = 256
+    lr: float = 0.03
+    hidden_lr: float = 0.003
+    wide_lr: float = 0.1
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    dropout: float = 0.5
+    input_dropout: float = 0.0
+    temperature: float = 30.0
+    start: str = "centroid"
+    wide: float = 10.0
+    normalize: bool = True
+    seed: int = 0
+    threads: int = 0  # 0: as many as the process may use
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if not self.hidden:
+            raise ConfigError("hidden is empty, give the width of at least one layer")
+        for width in self.hidden:
+            _check_range("hidden", width, 1, 2**24)
+        _check_choice("loss", self.loss, LOSSES)
+        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("schedule", self.schedule, SCHEDULES)
+        _check_choice("start", self.start, ("centroid", "random"))
+        for name in ("epochs", "batch_size"):
+            _check_range(name, getattr(self, name), 1, 2**31 - 1)
+        for name in ("uniform", "seed", "threads"):
+            _check_range(name, getattr(self, name), 0, 2**31 - 1)
+        for name in ("lr", "hidden_lr", "wide_lr", "weight_decay", "temperature", "wide"):
+            _check_range(name, getattr(self, name), 0, 1e6)
+        for name in ("dropout", "input_dropout"):
+            _check_range(name, getattr(self, name), 0, 0.99)
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that the run uses."""
+        if self.threads:
+            return self.threads
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON and TOML can hold; `from_dict` restores them."""
+        plain = dataclasses.asdict(self)
+        plain["hidden"] = list(self.hidden)
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], base: "Config | None" = None) -> Self:
+        """Make a Config from plain values; what they leave out comes from ``base``.
+
+        Raises
+        ------
+        ConfigError
+            If a name is unknown or a value is of the wrong type or out of its range.
+        """
+        start = base if base is not None else cls()
+        return _replace(start, values, "")  # type: ignore[no-any-return]
+
+    def learning_rate_factor(self, progress: float) -> float:
+        """Share of the learning rate left when a run is ``progress`` (0 to 1) of the way."""
+        if self.schedule == "constant":
+            return 1.0
+        left = 1.0 - min(max(progress, 0.0), 1.0)
+        return left if self.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+
+
+def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read overrides from a TOML file: the fields of `Config`, and tables for the nested ones.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is no TOML.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file ({error})") from None
+
+
+def _replace(config: Any, values: dict[str, Any], prefix: str) -> Any:
+    """Copy a dataclass with some fields changed, each checked for its type."""
+    known = {f.name: f for f in dataclasses.fields(config)}
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"{prefix}{name} is no setting, choose among {', '.join(known)}")
+        changes[name] = _convert(f"{prefix}{name}", str(known[name].type), value, config, name)
+    return dataclasses.replace(config, **changes)
+
+
+def _convert(label: str, kind: str, value: Any, config: Any, name: str) -> Any:
+    """Check one plain value against the type of its field."""
+    if "TableConfig" in kind:
+        if value is None and "None" in kind:
+            return None
+        if not isinstance(value, dict):
+            raise ConfigError(f"{label} is {value!r}, give a table of settings")
+        return _replace(getattr(config, name) or TableConfig(), value, f"{label}.")
+    accepted: tuple[type, ...] = {
+        "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,),
+        "int | None": (int, type(None)), "tuple[int, ...]": (list, tuple),
+    }.get(kind.replace("<class '", "").replace("'>", ""), ())  # fmt: skip
+    wrong = not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted)
+    if not wrong and isinstance(value, list | tuple):
+        wrong = not all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+    if wrong:
+        raise ConfigError(f"{label} is {value!r}, give a value of type {kind}")
+    return value
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}, choose one of {', '.join(choices)}")
+
+
+def _check_range(name: str, value: Any, low: float, high: float) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        raise ConfigError(f"{name} is {value}, choose a value from {low:g} to {high:g}")

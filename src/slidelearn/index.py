@@ -1,0 +1,167 @@
+"""Index: the hash tables of one layer, kept in step with its neurons while they move."""
+
+from dataclasses import dataclass, field
+from math import exp
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.config import TableConfig
+from slidelearn.hashing import Centring, HashFamily, make_family
+from slidelearn.layers import Pairs
+from slidelearn.rows import Rows
+from slidelearn.tables import Tables, Workspace, build_tables, make_workspace, retrieve
+from slidelearn.workers import Workers, pieces
+
+__all__ = ["Lookup", "NeuronIndex", "Schedule"]
+
+_BLOCK = 2048  # neurons that one thread hashes at a time
+_MAX_DENSE_WIDTH = 4096  # wider sparse inputs are hashed as they are, without centring
+_SAMPLE_PER_BUCKET = 20  # neurons that a centroid is learned from
+
+
+class Lookup(NamedTuple):
+    """How much one lookup may find: probes per table, and neurons per example."""
+
+    probes: int
+    limit: int
+
+
+@dataclass
+class Schedule:
+    """When to rebuild: SLIDE's exponentially growing intervals (section 4.2 of the paper)."""
+
+    first: int
+    decay: float
+    rebuilds: int = 0
+    due: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Plan the first rebuild."""
+        self.due = self.first
+
+    def is_due(self, step: int) -> bool:
+        """Say whether a rebuild is due after ``step`` steps, and if so plan the next one."""
+        if step < self.due:
+            return False
+        self.rebuilds += 1
+        self.due = step + self.first * exp(self.decay * self.rebuilds)
+        return True
+
+
+class NeuronIndex:
+    """Hash tables over the neurons of one layer.
+
+    Parameters
+    ----------
+    config : TableConfig
+        Family, K, L and how much is retrieved.
+    seed : int
+        Of the hash family and of random windows in large buckets.
+    """
+
+    def __init__(self, config: TableConfig, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self.family: HashFamily | None = None
+        self.centring: Centring | None = None
+        self.tables: Tables | None = None
+        self.truncated = 0  # buckets larger than the cap that lookups met
+        self._free: list[Workspace] = []
+        self._lock = Lock()
+
+    def fit(self, weight: NDArray[np.float32], queries: Rows, workers: Workers) -> None:
+        """Make the hash family for neuron-major weights (N, d + 1), and file every neuron.
+
+        ``queries`` is a sample of the layer's inputs, to centre on.
+        """
+        dense = queries.dense or queries.width <= _MAX_DENSE_WIDTH
+        if dense:
+            self.centring = Centring.fit(weight[:, :-1], weight[:, -1], _dense(queries))
+        n, options = len(weight), {}
+        sample = np.arange(n)
+        if self.config.family == "centroids":
+            n_buckets = min(n, self.config.n_buckets or int(np.ceil(np.sqrt(8 * n))))
+            options = {"n_buckets": n_buckets}
+            size = min(n, n_buckets * _SAMPLE_PER_BUCKET)
+            sample = np.sort(np.random.default_rng(self.seed).choice(n, size, replace=False))
+        else:
+            sample = sample[:1]
+        self.family = make_family(
+            self.config.family,
+            self._hashable(weight[sample]),
+            k=self.config.k,
+            l=self.config.l,
+            seed=self.seed,
+            **options,
+        )
+        self.rebuild(weight, workers)
+
+    def rebuild(self, weight: NDArray[np.float32], workers: Workers) -> None:
+        """File every neuron anew under the family that there is."""
+        family = self._family()
+        codes = np.empty((len(weight), family.n_tables), np.int32)
+
+        def hash_block(start: int, end: int) -> None:
+            codes[start:end] = family.codes(self._hashable(weight[start:end]))
+
+        workers.map(hash_block, pieces(len(weight), _BLOCK))
+        self.tables = build_tables(codes, family.n_buckets)
+        self._free.clear()
+
+    def lookup(self, queries: Rows, size: Lookup, first_example: int = 0) -> Pairs:
+        """Retrieve neurons for every row of queries."""
+        assert self.tables is not None
+        family = self._family()
+        vectors = _csr(queries) if self.centring is None else self.centring.queries(_dense(queries))
+        probes = family.probes(vectors, min(size.probes, family.n_buckets))
+        with self._lock:
+            workspace = self._free.pop() if self._free else make_workspace(self.tables)
+        found = retrieve(
+            self.tables,
+            probes,
+            limit=size.limit,
+            cap=self.config.cap,
+            strategy=self.config.strategy,
+            min_count=self.config.min_count,
+            seed=self.seed,
+            workspace=workspace,
+            first_example=first_example,
+        )
+        with self._lock:
+            self._free.append(workspace)
+            self.truncated += found.truncated
+        return Pairs(found.indptr, found.neurons)
+
+    @property
+    def train_size(self) -> Lookup:
+        """What a lookup may find in training."""
+        return Lookup(self.config.probes, self.config.limit)
+
+    @property
+    def predict_size(self) -> Lookup:
+        """What a lookup may find when predicting."""
+        return Lookup(self.config.predict_probes, self.config.predict_limit)
+
+    def _family(self) -> HashFamily:
+        assert self.family is not None
+        return self.family
+
+    def _hashable(self, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Neurons (n, d + 1) as the family takes them."""
+        if self.centring is None:
+            return np.ascontiguousarray(weight[:, :-1])
+        return self.centring.neurons(weight[:, :-1], weight[:, -1])
+
+
+def _dense(rows: Rows) -> NDArray[np.float32]:
+    """Rows as an array (n, width), without the constant."""
+    return rows.matrix()[:, :-1] if rows.dense else rows.csr().toarray()
+
+
+def _csr(rows: Rows) -> csr_matrix:
+    """Sparse rows as a matrix."""
+    return rows.csr()

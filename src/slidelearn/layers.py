@@ -1,0 +1,218 @@
+"""Layers: the weights of neurons, what they compute on an active set, and how they are updated."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
+from slidelearn.rows import Rows, add_scaled_row, dot_row
+from slidelearn.workers import pieces
+
+__all__ = [
+    "Groups",
+    "Layer",
+    "Pairs",
+    "group_entries",
+    "make_layer",
+    "pair_input_gradient",
+    "pair_logits",
+    "update_rows",
+]
+
+_ROWS_PER_PIECE = 256
+
+
+class Layer(NamedTuple):
+    """Weights of a layer with their optimizer.
+
+    A dense layer is stored input-major, so that a sparse input touches few rows; the last row is
+    the bias. A hashed layer is stored neuron-major, so that a neuron is one row; the last column
+    is the bias.
+
+    Attributes
+    ----------
+    weight : float32 array of shape (n_in + 1, n_out), or (n_out, n_in + 1) if ``hashed``
+        The weights and the bias.
+    optimizer : Optimizer
+        Its state, row by row.
+    hashed : bool
+        Only the active neurons of an example are computed.
+    """
+
+    weight: NDArray[np.float32]
+    optimizer: Optimizer
+    hashed: bool
+
+    @property
+    def n_in(self) -> int:
+        """Inputs, without the constant."""
+        return self.weight.shape[1 if self.hashed else 0] - 1
+
+    @property
+    def n_out(self) -> int:
+        """Neurons."""
+        return self.weight.shape[0 if self.hashed else 1]
+
+
+class Pairs(NamedTuple):
+    """Which neurons each of n examples computes: ``neurons[indptr[i] : indptr[i + 1]]``."""
+
+    indptr: NDArray[np.int64]
+    neurons: NDArray[np.int32]
+
+
+class Groups(NamedTuple):
+    """The gradient of a batch, grouped by the row of weights that it moves.
+
+    Attributes
+    ----------
+    rows : int32 array of shape (g,)
+        The rows that move, ascending.
+    indptr : int64 array of shape (g + 1,)
+        Entries of group k: ``entries[indptr[k] : indptr[k + 1]]``.
+    entries : int64 array
+        Places in the ungrouped arrays, ascending in a group.
+    shared : int64 array of shape (g,)
+        Row of the shared gradient that belongs to the group, or -1.
+    """
+
+    rows: NDArray[np.int32]
+    indptr: NDArray[np.int64]
+    entries: NDArray[np.int64]
+    shared: NDArray[np.int64]
+
+
+def make_layer(
+    n_in: int, n_out: int, *, hashed: bool, optimizer: str, scale: float, rng: np.random.Generator
+) -> Layer:
+    """Make a layer with Gaussian weights of standard deviation ``scale`` and no bias."""
+    shape = (n_out, n_in + 1) if hashed else (n_in + 1, n_out)
+    if scale:
+        weight = rng.standard_normal(shape, dtype=np.float32)
+        weight *= np.float32(scale)
+    else:
+        weight = np.zeros(shape, np.float32)
+    if hashed:
+        weight[:, -1] = 0
+    else:
+        weight[-1] = 0
+    return Layer(weight, make_optimizer(optimizer, shape), hashed)
+
+
+def group_entries(ids: NDArray[np.integer], shared: NDArray[np.integer]) -> Groups:
+    """Group entries by the row that each moves, and add the rows of a shared gradient.
+
+    Examples
+    --------
+    >>> groups = group_entries(np.array([7, 2, 7]), shared=np.array([2, 4]))
+    >>> groups.rows.tolist(), groups.entries.tolist(), groups.shared.tolist()
+    ([2, 4, 7], [1, 0, 2], [0, 1, -1])
+    """
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    rows = np.union1d(ordered, shared).astype(np.int32)
+    indptr = np.searchsorted(ordered, np.append(rows, np.iinfo(np.int32).max)).astype(np.int64)
+    indptr[-1] = len(ids)
+    places = np.full(len(rows), -1, np.int64)
+    places[np.searchsorted(rows, shared)] = np.arange(len(shared))
+    return Groups(rows, indptr, order.astype(np.int64, copy=False), places)
+
+
+def update_rows(
+    layer: Layer,
+    groups: Groups,
+    entry: tuple[NDArray[np.int64], NDArray[np.float32]],
+    vectors: Rows,
+    shared_gradient: NDArray[np.float32],
+    step: Step,
+    run: Callable[[Callable[..., None], Sequence[tuple[int, int]]], object],
+) -> None:
+    """Move every row of a batch's groups once; one task owns a row, so nothing races.
+
+    Parameters
+    ----------
+    layer : Layer
+        Whose rows move.
+    groups : Groups
+        From `group_entries`.
+    entry : (int64 array, float32 array)
+        For each entry: which of the vectors it scales, and by how much.
+    vectors : Rows
+        What the gradient of an entry is a multiple of; as wide as a row of weights.
+    shared_gradient : float32 array of shape (m, d)
+        Gradient that came from matrix products, for the groups that name a row of it.
+    step : Step
+        Learning rate and decay.
+    run : callable
+        Runs a function on each of some ranges, perhaps on several threads.
+    """
+
+    def move(start: int, end: int) -> None:
+        _move_groups(
+            layer.weight, layer.optimizer, groups, start, end, *entry, vectors, shared_gradient, step
+        )
+
+    run(move, pieces(len(groups.rows), _ROWS_PER_PIECE))
+
+
+@njit(cache=True, nogil=True)
+def _move_groups(
+    weight: NDArray[np.float32],
+    optimizer: Optimizer,
+    groups: Groups,
+    start: int,
+    end: int,
+    examples: NDArray[np.int64],
+    scales: NDArray[np.float32],
+    vectors: Rows,
+    shared_gradient: NDArray[np.float32],
+    step: Step,
+) -> None:
+    """Sum the gradient of groups start to end and move their rows of weights (n, d).
+
+    Entries are added in their order in the batch.
+    """
+    gradient = np.empty(weight.shape[1], np.float32)
+    for k in range(start, end):
+        if groups.shared[k] >= 0:
+            gradient[:] = shared_gradient[groups.shared[k]]
+        else:
+            gradient[:] = 0
+        for e in groups.entries[groups.indptr[k] : groups.indptr[k + 1]]:
+            add_scaled_row(vectors, examples[e], scales[e], gradient)
+        move_row(weight, optimizer, groups.rows[k], gradient, step)
+
+
+@njit(cache=True, nogil=True)
+def pair_logits(
+    rows: Rows, weight: NDArray[np.float32], pairs: Pairs, out: NDArray[np.float32]
+) -> None:
+    """Compute the active neurons only: weights (N, width + 1) -> out (n_pairs,)."""
+    for i in range(len(pairs.indptr) - 1):
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            out[p] = dot_row(rows, i, weight[pairs.neurons[p]])
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def pair_input_gradient(
+    rows: Rows,
+    weight: NDArray[np.float32],
+    pairs: Pairs,
+    delta: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Add to the gradient of the stored inputs, ``out`` like ``rows.values``, from (n_pairs,) delta."""
+    for i in range(len(pairs.indptr) - 1):
+        start, end = rows.indptr[i], rows.indptr[i + 1]
+        target, indices = out[start:end], rows.indices[start : end if not rows.dense else start]
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            source, d = weight[pairs.neurons[p]], delta[p]
+            if rows.dense:
+                for j in range(len(target)):
+                    target[j] += d * source[j]
+            else:
+                for j in range(len(target)):
+                    target[j] += d * source[indices[j]]

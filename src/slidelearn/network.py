@@ -1,0 +1,162 @@
+"""The network: layers in order, how a batch flows through them, and what one step changes."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slidelearn.config import Config
+from slidelearn.index import NeuronIndex
+from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
+from slidelearn.rows import Rows, dense_rows, product
+from slidelearn.wide import Wide
+
+__all__ = ["Network", "Trace", "hidden_rows", "make_network"]
+
+
+class Network(NamedTuple):
+    """Everything that is learned.
+
+    Attributes
+    ----------
+    hidden : tuple of Layer
+        Hidden layers with ReLU, first to last.
+    output : Layer
+        The hashed output layer; its neurons are the labels.
+    wide : Wide or None
+        The sparse path from features straight to labels.
+    indexes : tuple of NeuronIndex or None
+        Hash tables of each hidden layer, then of the output layer; None where a layer is dense
+        or every neuron is active.
+    """
+
+    hidden: tuple[Layer, ...]
+    output: Layer
+    wide: Wide | None
+    indexes: tuple[NeuronIndex | None, ...]
+
+    @property
+    def n_features(self) -> int:
+        """Width of the input."""
+        return self.hidden[0].n_in
+
+    @property
+    def n_labels(self) -> int:
+        """Width of the output."""
+        return self.output.n_out
+
+
+class Trace(NamedTuple):
+    """What one hidden layer saw and did on a piece of a batch, for the way back.
+
+    Attributes
+    ----------
+    x : Rows
+        Its input.
+    pairs : Pairs or None
+        The neurons it computed; None for all.
+    gate : float32 array of shape (n, n_out), or (n_pairs,)
+        Derivative of its activation, dropout included.
+    """
+
+    x: Rows
+    pairs: Pairs | None
+    gate: NDArray[np.float32]
+
+
+def make_network(
+    config: Config, n_features: int, n_labels: int, rng: np.random.Generator
+) -> Network:
+    """Make a network with random hidden layers and output neurons at zero, not yet indexed.
+
+    Hidden weights have variance 2 / fan-out on the first layer, so that an example of length 1 has
+    activations of length about 1 whatever the width; variance 2 / fan-in follows.
+    """
+    widths = (n_features, *config.hidden)
+    hashed = config.hidden_tables is not None
+    hidden, indexes = [], []
+    for depth, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        scale = np.sqrt(2 / (n_out if depth == 0 else n_in))
+        hidden.append(
+            make_layer(
+                n_in, n_out, hashed=hashed, optimizer=config.optimizer, scale=scale, rng=rng
+            )
+        )
+        indexes.append(
+            NeuronIndex(config.hidden_tables, config.seed + depth + 1)
+            if config.hidden_tables is not None
+            else None
+        )
+    scale = config.temperature / np.sqrt(widths[-1]) if config.start == "random" else 0.0
+    output = make_layer(
+        widths[-1], n_labels, hashed=True, optimizer=config.optimizer, scale=scale, rng=rng
+    )
+    searched = config.uniform < n_labels
+    indexes.append(NeuronIndex(config.tables, config.seed) if searched else None)
+    return Network(tuple(hidden), output, None, tuple(indexes))
+
+
+def hidden_rows(
+    network: Network,
+    x: Rows,
+    *,
+    first_example: int = 0,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+    traces: list[Trace] | None = None,
+) -> Rows:
+    """Run the hidden layers on a piece of examples; hashed ones compute retrieved neurons only."""
+    for layer, index in zip(network.hidden, network.indexes, strict=False):
+        if layer.hashed:
+            assert index is not None
+            pairs = index.lookup(x, index.train_size, first_example)
+            after, gate = _hashed_forward(layer, x, pairs, dropout, rng)
+        else:
+            pairs = None
+            after, gate = _dense_forward(layer, x, dropout, rng)
+        if traces is not None:
+            traces.append(Trace(x, pairs, gate))
+        x = after
+    return x
+
+
+def _dense_forward(
+    layer: Layer, x: Rows, dropout: float, rng: np.random.Generator | None
+) -> tuple[Rows, NDArray[np.float32]]:
+    """All neurons of a layer with ReLU: activations with the constant column, and their gate."""
+    z = product(x, layer.weight)
+    gate = _gate(z, dropout, rng)
+    after = np.empty((x.n, layer.n_out + 1), np.float32)
+    np.multiply(z, gate, out=after[:, :-1])
+    after[:, -1] = 1
+    return dense_rows(after), gate
+
+
+def _hashed_forward(
+    layer: Layer, x: Rows, pairs: Pairs, dropout: float, rng: np.random.Generator | None
+) -> tuple[Rows, NDArray[np.float32]]:
+    """The retrieved neurons of a layer with ReLU: sparse activations, and their gate."""
+    pairs = _ascending(pairs)
+    z = np.empty(len(pairs.neurons), np.float32)
+    pair_logits(x, layer.weight, pairs, z)
+    gate = _gate(z, dropout, rng)
+    return Rows(pairs.indptr, pairs.neurons, z * gate, layer.n_out, False), gate
+
+
+def _gate(
+    z: NDArray[np.float32], dropout: float, rng: np.random.Generator | None
+) -> NDArray[np.float32]:
+    """1 where ReLU passes, 0 where it does not or dropout falls; scaled to keep the mean."""
+    gate = (z > 0).astype(np.float32)
+    if dropout and rng is not None:
+        gate *= rng.random(z.shape, dtype=np.float32) >= dropout
+        gate *= np.float32(1 / (1 - dropout))
+    return gate
+
+
+def _ascending(pairs: Pairs) -> Pairs:
+    """Sort every example's neurons, in place."""
+    owner = np.repeat(np.arange(len(pairs.indptr) - 1), np.diff(pairs.indptr))
+    order = np.lexsort((pairs.neurons, owner))
+    pairs.neurons[:] = pairs.neurons[order]
+    return pairs

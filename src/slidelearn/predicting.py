@@ -1,0 +1,154 @@
+"""Predicting: the top k labels of examples, by scoring every neuron or only retrieved ones."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.layers import Pairs, pair_logits
+from slidelearn.network import Network, hidden_rows
+from slidelearn.rows import product, sparse_rows
+from slidelearn.wide import add_all_scores, add_pair_scores, feature_major
+from slidelearn.workers import Workers, pieces
+
+__all__ = ["TopK", "all_scores", "predict_topk"]
+
+_LOGITS = 2**23  # logits that one thread holds at a time in an exact scan, 32 MiB
+
+
+class TopK(NamedTuple):
+    """The best labels of n examples.
+
+    Attributes
+    ----------
+    labels : int64 array of shape (n, k)
+        Best first, the smaller id among equals; -1 where fewer neurons were retrieved.
+    scores : float32 array of shape (n, k)
+        Their logits; -inf beside -1.
+    active : int
+        Output neurons computed, over all examples.
+    """
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    active: int
+
+
+def predict_topk(
+    network: Network, X: csr_matrix, k: int, *, exact: bool, workers: Workers
+) -> TopK:
+    """Find the k best labels of every example X (n, d), a canonical float32 matrix.
+
+    Parameters
+    ----------
+    network : Network
+        A trained network.
+    X : csr_matrix of shape (n, d)
+        Features, scaled as in training.
+    k : int
+        Labels per example.
+    exact : bool
+        Score every output neuron. Otherwise only those that the tables retrieve; a network
+        whose neurons are all active in training has no tables and is always scored in full.
+    workers : Workers
+        Threads.
+    """
+    n, n_labels = X.shape[0], network.n_labels
+    labels = np.full((n, k), -1, np.int64)
+    scores = np.full((n, k), -np.inf, np.float32)
+    index = network.indexes[-1]
+    if exact or index is None:
+        score = _scorer(network)
+
+        def scan(start: int, end: int) -> int:
+            logits = score(X[start:end])
+            _top_of_all(logits, labels[start:end], scores[start:end])
+            return int(logits.size)
+
+        size = int(min(max(_LOGITS // max(n_labels, 1), 8), 256))
+        return TopK(labels, scores, sum(workers.map(scan, pieces(n, size))))
+
+    def search(start: int, end: int) -> int:
+        x = sparse_rows(X[start:end])
+        h = hidden_rows(network, x, first_example=start)
+        pairs = index.lookup(h, index.predict_size, start)
+        logits = np.empty(len(pairs.neurons), np.float32)
+        pair_logits(h, network.output.weight, pairs, logits)
+        if network.wide is not None:
+            add_pair_scores(x, network.wide, pairs, logits)
+        _top_of_pairs(pairs, logits, labels[start:end], scores[start:end])
+        return len(logits)
+
+    return TopK(labels, scores, sum(workers.map(search, pieces(n))))
+
+
+def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.float32]:
+    """Logits of every label, (n, n_labels); for few labels, since the result is dense."""
+    score = _scorer(network)
+    parts = workers.map(lambda start, end: score(X[start:end]), pieces(X.shape[0]))
+    return np.concatenate([np.empty((0, network.n_labels), np.float32), *parts])
+
+
+def _scorer(network: Network) -> Callable[[csr_matrix], NDArray[np.float32]]:
+    """A function that computes all logits (n, n_labels) of a piece of examples."""
+    wide = None if network.wide is None else feature_major(network.wide, network.n_features)
+    indptr = None if wide is None else wide.indptr.astype(np.int64)
+
+    def score(X: csr_matrix) -> NDArray[np.float32]:
+        x = sparse_rows(X)
+        weight = network.output.weight
+        h = hidden_rows(network, x)
+        logits = product(h, weight.T if h.dense else np.ascontiguousarray(weight.T))
+        if wide is not None:
+            add_all_scores(x, indptr, wide.indices, wide.data, logits)
+        return logits
+
+    return score
+
+
+@njit(cache=True, nogil=True)
+def _insert(
+    labels: NDArray[np.int64], scores: NDArray[np.float32], label: int, score: np.float32
+) -> None:
+    """Insert a label that beats the last of the best (k,) where it belongs."""
+    place = len(labels) - 1
+    while place > 0 and (
+        labels[place - 1] < 0
+        or score > scores[place - 1]
+        or (score == scores[place - 1] and label < labels[place - 1])
+    ):
+        labels[place], scores[place] = labels[place - 1], scores[place - 1]
+        place -= 1
+    labels[place], scores[place] = label, score
+
+
+@njit(cache=True, nogil=True)
+def _top_of_all(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], scores: NDArray[np.float32]
+) -> None:
+    """Keep the best k of logits (n, l): labels, scores (n, k), which start at -1, -inf."""
+    k = labels.shape[1]
+    for i in range(logits.shape[0]):
+        for n in range(logits.shape[1]):
+            if labels[i, k - 1] < 0 or logits[i, n] > scores[i, k - 1]:
+                _insert(labels[i], scores[i], n, logits[i, n])
+
+
+@njit(cache=True, nogil=True)
+def _top_of_pairs(
+    pairs: Pairs,
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    """Keep the best k of every example's pairs: labels, scores (n, k), which start at -1, -inf."""
+    k = labels.shape[1]
+    for i in range(labels.shape[0]):
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            n, score, last = pairs.neurons[p], logits[p], scores[i, k - 1]
+            better = score > last or (score == last and n < labels[i, k - 1])
+            if labels[i, k - 1] < 0 or better:
+                _insert(labels[i], scores[i], n, score)

@@ -1,0 +1,64 @@
+"""Sampling: the active sets of a batch, as strata."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.layers import Pairs
+from slidelearn.losses import Strata
+
+__all__ = ["all_neurons", "join_strata", "uniform_tail"]
+
+
+def uniform_tail(n_neurons: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Draw the shared stratum: distinct neurons, ascending; all of them if there are no more."""
+    if size >= n_neurons:
+        return np.arange(n_neurons, dtype=np.int32)
+    drawn = rng.choice(n_neurons, size, replace=False, shuffle=False)
+    return np.sort(drawn).astype(np.int32)
+
+
+def all_neurons(n: int, n_neurons: int) -> Pairs:
+    """Pair n examples with every neuron."""
+    indptr = np.arange(n + 1, dtype=np.int64) * n_neurons
+    return Pairs(indptr, np.tile(np.arange(n_neurons, dtype=np.int32), n))
+
+
+def join_strata(Y: csr_matrix, found: Pairs | None, shared: NDArray[np.int32]) -> Strata:
+    """Stratum T of every example: its labels, then what was retrieved and is no label.
+
+    Examples
+    --------
+    >>> found = Pairs(np.array([0, 3]), np.array([4, 1, 0], np.int32))
+    >>> strata = join_strata(csr_matrix([[0, 1, 1, 0, 0]]), found, np.array([3], np.int32))
+    >>> strata.neurons.tolist(), strata.n_labels.tolist()
+    ([1, 2, 4, 0], [2])
+    """
+    n = Y.shape[0]
+    if found is None:
+        found = Pairs(np.zeros(n + 1, np.int64), np.empty(0, np.int32))
+    labels = Pairs(Y.indptr.astype(np.int64), Y.indices.astype(np.int32, copy=False))
+    indptr = np.zeros(n + 1, np.int64)
+    neurons = np.empty(len(labels.neurons) + len(found.neurons), np.int32)
+    _join(labels, found, indptr, neurons)
+    return Strata(indptr, neurons[: indptr[-1]], np.diff(labels.indptr), shared)
+
+
+@njit(cache=True, nogil=True)
+def _join(
+    labels: Pairs, found: Pairs, indptr: NDArray[np.int64], neurons: NDArray[np.int32]
+) -> None:
+    """Write labels and then the other found neurons of every example, packed as CSR."""
+    place = 0
+    for i in range(len(labels.indptr) - 1):
+        own = labels.neurons[labels.indptr[i] : labels.indptr[i + 1]]
+        for label in own:
+            neurons[place] = label
+            place += 1
+        for neuron in found.neurons[found.indptr[i] : found.indptr[i + 1]]:
+            at = np.searchsorted(own, neuron)
+            if at == len(own) or own[at] != neuron:
+                neurons[place] = neuron
+                place += 1
+        indptr[i + 1] = place

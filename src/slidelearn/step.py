@@ -1,0 +1,288 @@
+"""One training step: pieces of a batch forward and back, then every touched row moves once."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.config import Config
+from slidelearn.layers import (
+    Layer,
+    Pairs,
+    group_entries,
+    pair_input_gradient,
+    pair_logits,
+    update_rows,
+)
+from slidelearn.losses import LOSS_KINDS, Strata, stratified_loss
+from slidelearn.network import Network, Trace, hidden_rows
+from slidelearn.optimizers import Step
+from slidelearn.rows import (
+    Rows,
+    concatenate_rows,
+    dense_rows,
+    input_gradient,
+    product,
+    sparse_rows,
+    weight_gradient,
+)
+from slidelearn.sampling import all_neurons, join_strata, uniform_tail
+from slidelearn.wide import add_pair_scores, move_wide
+from slidelearn.workers import Workers, pieces
+
+__all__ = ["StepReport", "train_step"]
+
+_SHARED_ROWS = 128  # rows of the shared gradient that one task computes
+_NO_IDS = np.empty(0, np.int32)
+
+
+class StepReport(NamedTuple):
+    """What one step did.
+
+    Attributes
+    ----------
+    loss : float
+        Summed over the batch.
+    n_examples : int
+        Examples in the batch.
+    active : int64 array of shape (n_layers,)
+        Neurons computed in each layer, summed over the batch; the uniform tail included.
+    """
+
+    loss: float
+    n_examples: int
+    active: NDArray[np.int64]
+
+
+class _Part(NamedTuple):
+    """What a piece of the batch did to one layer.
+
+    ``delta`` is the gradient of what the layer computed: (n, n_out), or (n_pairs,) with pairs.
+    """
+
+    x: Rows
+    pairs: Pairs | None
+    delta: NDArray[np.float32]
+
+
+class _Piece(NamedTuple):
+    """A piece of the batch after its way forward and back."""
+
+    hidden: list[_Part]
+    output: _Part
+    features: Rows
+    shared_delta: NDArray[np.float32]  # (n, m)
+    loss: float
+
+
+def train_step(
+    network: Network,
+    config: Config,
+    X: csr_matrix,
+    Y: csr_matrix,
+    *,
+    number: int,
+    lr_factor: float,
+    workers: Workers,
+) -> StepReport:
+    """Train on one batch: features X (n, d) and labels Y (n, l), canonical.
+
+    The gradient is that of the loss summed over the batch, so that a label seen once in a batch
+    moves as far in a large batch as in a small one. ``number`` counts the steps of the run: it
+    seeds the uniform tail, dropout and random windows.
+    """
+    rng = np.random.default_rng((config.seed, number))
+    everyone = config.uniform >= network.n_labels
+    # With every neuron active, the wide path must see all of them, so all become pairs.
+    tail = 0 if everyone and network.wide is not None else config.uniform
+    shared = uniform_tail(network.n_labels, tail, rng)
+    shared_weight = network.output.weight[shared].T  # (width + 1, m)
+
+    def work(start: int, end: int) -> _Piece:
+        place = number * config.batch_size + start
+        return _forward_and_back(
+            network, config, X[start:end], Y[start:end], shared, shared_weight, place
+        )
+
+    done = workers.map(work, pieces(X.shape[0]))
+    _update(network, config, done, shared, lr_factor, workers)
+    return StepReport(sum(p.loss for p in done), X.shape[0], _count_active(network, done))
+
+
+def _forward_and_back(
+    network: Network,
+    config: Config,
+    X: csr_matrix,
+    Y: csr_matrix,
+    shared: NDArray[np.int32],
+    shared_weight: NDArray[np.float32],
+    place: int,
+) -> _Piece:
+    """Run a piece of a batch, whose first example has the number ``place``, without any update."""
+    rng = np.random.default_rng((config.seed, place, 1))
+    if config.input_dropout:
+        X = _drop_features(X, config.input_dropout, rng)
+    x = sparse_rows(X)
+    traces: list[Trace] = []
+    h = hidden_rows(
+        network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces
+    )
+    strata = _active_set(network, h, Y, shared, place)
+    pairs = Pairs(strata.indptr, strata.neurons)
+    delta = np.empty(len(pairs.neurons), np.float32)
+    pair_logits(h, network.output.weight, pairs, delta)
+    if network.wide is not None:
+        add_pair_scores(x, network.wide, pairs, delta)
+    shared_delta = product(h, shared_weight)
+    loss = stratified_loss(
+        LOSS_KINDS[config.loss], strata, network.n_labels, delta, shared_delta
+    )
+    upstream = input_gradient(h, shared_weight, shared_delta)
+    pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
+    hidden = _back(network.hidden, traces, h, upstream)
+    return _Piece(hidden, _Part(h, pairs, delta), x, shared_delta, loss)
+
+
+def _active_set(
+    network: Network, h: Rows, Y: csr_matrix, shared: NDArray[np.int32], place: int
+) -> Strata:
+    """Labels and retrieved neurons of every example, beside the shared tail."""
+    index = network.indexes[-1]
+    if index is not None:
+        found: Pairs | None = index.lookup(h, index.train_size, place)
+    else:
+        found = None if len(shared) else all_neurons(h.n, network.n_labels)
+    return join_strata(Y, found, shared)
+
+
+def _drop_features(X: csr_matrix, share: float, rng: np.random.Generator) -> csr_matrix:
+    """Drop a share of the stored features, and scale the others to keep the mean."""
+    keep = rng.random(X.nnz, dtype=np.float32) >= share
+    indptr = np.concatenate(([0], np.cumsum(keep)))[X.indptr]
+    values = X.data[keep] * np.float32(1 / (1 - share))
+    return csr_matrix((values, X.indices[keep], indptr), shape=X.shape)
+
+
+def _back(
+    layers: Sequence[Layer], traces: list[Trace], h: Rows, upstream: NDArray[np.float32]
+) -> list[_Part]:
+    """Carry the gradient of the last activations back through the hidden layers."""
+    parts: list[_Part] = []
+    for depth in range(len(layers) - 1, -1, -1):
+        layer, trace = layers[depth], traces[depth]
+        if trace.pairs is None:
+            delta = upstream.reshape(h.n, layer.n_out + 1)[:, :-1] * trace.gate
+        else:
+            delta = upstream * trace.gate
+        parts.append(_Part(trace.x, trace.pairs, delta))
+        if depth == 0:
+            break
+        if trace.pairs is None:
+            upstream = input_gradient(trace.x, layer.weight, delta)
+        else:
+            upstream = np.zeros_like(trace.x.values)
+            pair_input_gradient(trace.x, layer.weight, trace.pairs, delta, upstream)
+    return parts[::-1]
+
+
+def _update(
+    network: Network,
+    config: Config,
+    done: list[_Piece],
+    shared: NDArray[np.int32],
+    lr_factor: float,
+    workers: Workers,
+) -> None:
+    """Move the touched rows of every layer."""
+    hidden_step = Step(config.hidden_lr * lr_factor, 0.0)
+    for depth, layer in enumerate(network.hidden):
+        part = _merge([piece.hidden[depth] for piece in done])
+        if part.pairs is None:
+            _update_dense(layer, part, hidden_step, workers)
+        else:
+            _update_hashed(layer, part, _NO_IDS, np.empty((part.x.n, 0), np.float32), hidden_step, workers)
+    part = _merge([piece.output for piece in done])
+    shared_delta = np.concatenate([piece.shared_delta for piece in done])
+    step = Step(config.lr * lr_factor, config.weight_decay)
+    _update_hashed(network.output, part, shared, shared_delta, step, workers)
+    if network.wide is not None:
+        features = concatenate_rows([piece.features for piece in done])
+        _update_wide(network, part, features, config.wide_lr * lr_factor, workers)
+
+
+def _merge(parts: list[_Part]) -> _Part:
+    """Join what the pieces of a batch did to one layer."""
+    x = concatenate_rows([part.x for part in parts])
+    delta = np.concatenate([part.delta for part in parts])
+    pairs = [part.pairs for part in parts if part.pairs is not None]
+    if not pairs:
+        return _Part(x, None, delta)
+    lengths = np.concatenate([np.diff(p.indptr) for p in pairs])
+    indptr = np.concatenate(([0], np.cumsum(lengths)))
+    return _Part(x, Pairs(indptr, np.concatenate([p.neurons for p in pairs])), delta)
+
+
+def _update_dense(layer: Layer, part: _Part, step: Step, workers: Workers) -> None:
+    """Move an input-major layer: the rows of the inputs that are not zero, and the bias row."""
+    if part.x.dense:
+        gradient = part.x.matrix().T @ part.delta
+        groups = group_entries(_NO_IDS, np.arange(len(gradient)))
+        entries = (np.empty(0, np.int64), np.empty(0, np.float32))
+    else:
+        gradient = part.delta.sum(axis=0, keepdims=True)
+        groups = group_entries(part.x.indices, np.array([layer.n_in]))
+        entries = (_owners(part.x.indptr), part.x.values)
+    update_rows(layer, groups, entries, dense_rows(part.delta), gradient, step, workers.map)
+
+
+def _update_hashed(
+    layer: Layer,
+    part: _Part,
+    shared: NDArray[np.int32],
+    shared_delta: NDArray[np.float32],
+    step: Step,
+    workers: Workers,
+) -> None:
+    """Move a neuron-major layer: the neurons of all pairs and of the shared tail."""
+    assert part.pairs is not None
+    gradient = np.empty((len(shared), part.x.width + 1), np.float32)
+
+    def multiply(start: int, end: int) -> None:
+        gradient[start:end] = weight_gradient(part.x, shared_delta[:, start:end])
+
+    workers.map(multiply, pieces(len(shared), _SHARED_ROWS))
+    groups = group_entries(part.pairs.neurons, shared)
+    entries = (_owners(part.pairs.indptr), part.delta)
+    update_rows(layer, groups, entries, part.x, gradient, step, workers.map)
+
+
+def _update_wide(
+    network: Network, part: _Part, features: Rows, lr: float, workers: Workers
+) -> None:
+    """Move the wide weights of all pairs."""
+    assert part.pairs is not None
+    assert network.wide is not None
+    wide, groups = network.wide, group_entries(part.pairs.neurons, _NO_IDS)
+    owners = _owners(part.pairs.indptr)
+
+    def move(start: int, end: int) -> None:
+        move_wide(features, wide, groups, start, end, owners, part.delta, lr)
+
+    workers.map(move, pieces(len(groups.rows), _SHARED_ROWS))
+
+
+def _owners(indptr: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row of every entry of a CSR structure."""
+    return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+
+
+def _count_active(network: Network, done: list[_Piece]) -> NDArray[np.int64]:
+    """Neurons computed in each layer, over all pieces."""
+    counts = np.zeros(len(network.hidden) + 1, np.int64)
+    for piece in done:
+        for depth, part in enumerate((*piece.hidden, piece.output)):
+            counts[depth] += part.delta.size
+        counts[-1] += piece.shared_delta.size
+    return counts

@@ -1,0 +1,183 @@
+"""Training: epochs of steps, rebuilds of the index, and what is measured on the way."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from slidelearn.config import Config
+from slidelearn.index import Schedule
+from slidelearn.network import Network, hidden_rows, make_network
+from slidelearn.rows import sparse_rows
+from slidelearn.start import centroid_start
+from slidelearn.step import train_step
+from slidelearn.wide import make_wide
+from slidelearn.workers import Workers
+
+__all__ = ["EpochReport", "Progress", "Trainer"]
+
+_QUERIES = 2048  # examples that hash tables are centred on
+
+
+class Progress(NamedTuple):
+    """Where a run is, for whoever shows it."""
+
+    epoch: int
+    done: int  # examples of this epoch
+    total: int
+    loss: float  # mean since the epoch began
+    examples_per_second: float
+
+
+class EpochReport(NamedTuple):
+    """What one epoch did.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from 1.
+    train_seconds : float
+        Wall time of all epochs so far, with starts and rebuilds; without validation.
+    index_seconds : float
+        The part of it that went into building and rebuilding tables.
+    examples_per_second : float
+        In this epoch.
+    loss : float
+        Mean over this epoch's examples.
+    active_share : tuple of float
+        Share of each layer's neurons that an example computed, on average. The uniform tail
+        counts, shared though it is.
+    """
+
+    epoch: int
+    train_seconds: float
+    index_seconds: float
+    examples_per_second: float
+    loss: float
+    active_share: tuple[float, ...]
+
+
+@dataclass
+class Trainer:
+    """A training run: its settings, its network and how far it is.
+
+    Attributes
+    ----------
+    config : Config
+        The settings.
+    network : Network
+        What is being learned.
+    epoch, step : int
+        Epochs and steps done.
+    seconds, index_seconds : float
+        Wall time spent training, and in the index.
+    """
+
+    config: Config
+    network: Network
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    index_seconds: float = 0.0
+
+    @classmethod
+    def start(cls, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers) -> "Trainer":
+        """Make a network for the data and give it its start: centroids, wide path, tables."""
+        began = time.perf_counter()
+        rng = np.random.default_rng(config.seed)
+        network = make_network(config, X.shape[1], Y.shape[1], rng)
+        if config.wide:
+            network = network._replace(wide=make_wide(X, Y, config.wide))
+        trainer = cls(config, network)
+        trainer._fit_hidden_indexes(X, workers)
+        if config.start == "centroid":
+            centroid_start(network, X, Y, config.temperature, workers)
+        trainer._fit_index(len(network.hidden), X, workers)
+        trainer.seconds = time.perf_counter() - began
+        return trainer
+
+    def run_epoch(
+        self,
+        X: csr_matrix,
+        Y: csr_matrix,
+        workers: Workers,
+        show: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> EpochReport:
+        """Train one epoch, in an order that the seed decides; ``stop`` may end it early."""
+        began, n = time.perf_counter(), X.shape[0]
+        size = self.config.batch_size
+        order = np.random.default_rng((self.config.seed, self.epoch, 2)).permutation(n)
+        total = self.config.epochs * -(-n // size)
+        loss, done, active = 0.0, 0, np.zeros(len(self.network.hidden) + 1, np.int64)
+        schedules = self._schedules()
+        for first in range(0, n, size):
+            rows = order[first : first + size]
+            factor = self.config.learning_rate_factor(self.step / total)
+            report = train_step(
+                self.network, self.config, X[rows], Y[rows],
+                number=self.step, lr_factor=factor, workers=workers,
+            )  # fmt: skip
+            self.step += 1
+            loss, done, active = loss + report.loss, done + len(rows), active + report.active
+            for depth, schedule in enumerate(schedules):
+                if schedule is not None and schedule.is_due(self.step):
+                    self._rebuild(depth, workers)
+            if show is not None:
+                speed = done / (time.perf_counter() - began)
+                show(Progress(self.epoch + 1, done, n, loss / done, speed))
+            if stop is not None and stop():
+                break
+        self.epoch += 1
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
+        widths = [*(layer.n_out for layer in self.network.hidden), self.network.n_labels]
+        share = tuple(float(a / max(done * w, 1)) for a, w in zip(active, widths, strict=True))
+        return EpochReport(
+            self.epoch, self.seconds, self.index_seconds, done / max(seconds, 1e-9),
+            loss / max(done, 1), share,
+        )  # fmt: skip
+
+    def _schedules(self) -> list[Schedule | None]:
+        """Rebuild schedules of every layer, as they stand after the steps so far."""
+        schedules: list[Schedule | None] = []
+        for index in self.network.indexes:
+            if index is None:
+                schedules.append(None)
+                continue
+            schedule = Schedule(index.config.rebuild_every, index.config.rebuild_decay)
+            while schedule.due <= self.step:
+                schedule.is_due(int(np.ceil(schedule.due)))
+            schedules.append(schedule)
+        return schedules
+
+    def _rebuild(self, depth: int, workers: Workers) -> None:
+        """File all neurons of a layer anew."""
+        began = time.perf_counter()
+        index = self.network.indexes[depth]
+        assert index is not None
+        index.rebuild(self._weight(depth), workers)
+        self.index_seconds += time.perf_counter() - began
+
+    def _fit_hidden_indexes(self, X: csr_matrix, workers: Workers) -> None:
+        for depth in range(len(self.network.hidden)):
+            self._fit_index(depth, X, workers)
+
+    def _fit_index(self, depth: int, X: csr_matrix, workers: Workers) -> None:
+        """Make the tables of a layer, centred on what reaches it from a sample of examples."""
+        index = self.network.indexes[depth]
+        if index is None:
+            return
+        began = time.perf_counter()
+        rng = np.random.default_rng((self.config.seed, depth, 3))
+        sample = np.sort(rng.permutation(X.shape[0])[:_QUERIES])
+        below = self.network._replace(hidden=self.network.hidden[:depth])
+        index.fit(self._weight(depth), hidden_rows(below, sparse_rows(X[sample])), workers)
+        self.index_seconds += time.perf_counter() - began
+
+    def _weight(self, depth: int) -> np.ndarray:
+        layers = (*self.network.hidden, self.network.output)
+        return layers[depth].weight

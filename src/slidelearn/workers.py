@@ -1,0 +1,55 @@
+"""Workers: the threads that coarse pieces of work run on."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+from threadpoolctl import threadpool_limits
+
+__all__ = ["PIECE", "Workers", "pieces"]
+
+PIECE = 64  # examples that one thread owns; fixed, so that results do not depend on threads
+
+
+def pieces(n: int, size: int = PIECE) -> list[tuple[int, int]]:
+    """Cut n rows into ranges of one size.
+
+    Examples
+    --------
+    >>> pieces(5, 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+class Workers:
+    """Threads that run coarse pieces of a step; BLAS stays on one thread in each.
+
+    Use as a context manager: the process's BLAS setting is restored at the end.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self._n = n_threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        """Start the threads."""
+        self._limits = threadpool_limits(1, user_api="blas")
+        if self._n > 1:
+            self._pool = ThreadPoolExecutor(self._n)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Stop the threads and restore the process's settings."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._limits.restore_original_limits()
+
+    def map(self, work: Callable[..., Any], ranges: Sequence[tuple[int, int]]) -> list[Any]:
+        """Run ``work(start, end)`` on every range; results in the order of the ranges."""
+        if self._pool is None or len(ranges) < 2:
+            return [work(*r) for r in ranges]
+        return list(self._pool.map(lambda r: work(*r), ranges))
