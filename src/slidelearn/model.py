@@ -1,0 +1,72 @@
+"""The model: a trained network with the names and facts that make it usable on its own."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.config import Config
+from slidelearn.network import Network
+from slidelearn.predicting import TopK, all_scores, predict_topk
+from slidelearn.workers import Workers
+
+__all__ = ["Model", "prepare_features"]
+
+
+@dataclass
+class Model:
+    """What training leaves behind and a model folder holds.
+
+    Attributes
+    ----------
+    config : Config
+        Every setting of the run, with the rules' choices filled in.
+    network : Network
+        What was learned, its hash tables included.
+    label_names, feature_names : list of str, optional
+        One name for each output neuron, and for each input.
+    inverse_propensity : float64 array of shape (n_labels,)
+        Weights of PSP@k, from the labels' frequencies in the training data.
+    facts : dict
+        Plain values about the run: ``n_examples``, ``epochs``, ``train_seconds``...
+    """
+
+    config: Config
+    network: Network
+    label_names: list[str] | None
+    feature_names: list[str] | None
+    inverse_propensity: NDArray[np.float64]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def hashed(self) -> bool:
+        """Whether the output layer has tables, so that prediction need not score every neuron."""
+        return self.network.indexes[-1] is not None
+
+    def predict_topk(self, X: csr_matrix, k: int, *, exact: bool = False, threads: int = 0) -> TopK:
+        """Find the k best labels of every example X (n, d), canonical float32 CSR, unscaled."""
+        with Workers(threads or self.config.n_threads) as workers:
+            ready = prepare_features(X, self.config)
+            return predict_topk(self.network, ready, k, exact=exact, workers=workers)
+
+    def scores(self, X: csr_matrix, threads: int = 0) -> NDArray[np.float32]:
+        """Logits of every label, dense (n, n_labels)."""
+        with Workers(threads or self.config.n_threads) as workers:
+            return all_scores(self.network, prepare_features(X, self.config), workers)
+
+
+def prepare_features(X: csr_matrix, config: Config) -> csr_matrix:
+    """Scale every example to length 1 if the settings say so; the caller's data stay as they are."""
+    if not config.normalize:
+        return X
+    squares = np.zeros(X.shape[0], np.float64)
+    counts = np.diff(X.indptr)
+    filled = np.flatnonzero(counts)
+    if len(filled):
+        squares[filled] = np.add.reduceat(np.square(X.data, dtype=np.float64), X.indptr[filled])
+    lengths = np.sqrt(squares)
+    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    values = X.data * np.repeat(scale.astype(np.float32), counts)
+    return csr_matrix((values, X.indices, X.indptr), shape=X.shape)
