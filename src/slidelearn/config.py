@@ -99,13 +99,13 @@ class Config:
     epochs: int = 5
     batch_size: int = 256
     lr: float = 0.03
-    hidden_lr: float = 0.003
+    hidden_lr: float = 0.03
     wide_lr: float = 0.1
     schedule: str = "cosine"
     weight_decay: float = 0.0
     dropout: float = 0.5
     input_dropout: float = 0.0
-    temperature: float = 30.0
+    temperature: float = 20.0
     start: str = "centroid"
     wide: float = 10.0
     normalize: bool = True

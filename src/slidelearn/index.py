@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import exp
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import TableConfig
 from slidelearn.hashing import Centring, HashFamily, make_family
 from slidelearn.layers import Pairs
-from slidelearn.rows import Rows
+from slidelearn.rows import BIAS_INPUT, Rows
 from slidelearn.tables import Tables, Workspace, build_tables, make_workspace, retrieve
 from slidelearn.workers import Workers, pieces
 
@@ -73,6 +73,14 @@ class NeuronIndex:
         self._free: list[Workspace] = []
         self._lock = Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a pickle cannot hold or need not."""
+        return {**self.__dict__, "_free": [], "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickle."""
+        self.__dict__.update(state, _lock=Lock())
+
     def fit(self, weight: NDArray[np.float32], queries: Rows, workers: Workers) -> None:
         """Make the hash family for neuron-major weights (N, d + 1), and file every neuron.
 
@@ -80,7 +88,7 @@ class NeuronIndex:
         """
         dense = queries.dense or queries.width <= _MAX_DENSE_WIDTH
         if dense:
-            self.centring = Centring.fit(weight[:, :-1], weight[:, -1], _dense(queries))
+            self.centring = Centring.fit(weight[:, :-1], BIAS_INPUT * weight[:, -1], _dense(queries))
         n, options = len(weight), {}
         sample = np.arange(n)
         if self.config.family == "centroids":
@@ -154,7 +162,7 @@ class NeuronIndex:
         """Neurons (n, d + 1) as the family takes them."""
         if self.centring is None:
             return np.ascontiguousarray(weight[:, :-1])
-        return self.centring.neurons(weight[:, :-1], weight[:, -1])
+        return self.centring.neurons(weight[:, :-1], BIAS_INPUT * weight[:, -1])
 
 
 def _dense(rows: Rows) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from slidelearn.config import Config
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
-from slidelearn.rows import Rows, dense_rows, product
+from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
 from slidelearn.wide import Wide
 
 __all__ = ["Network", "Trace", "hidden_rows", "make_network"]
@@ -21,6 +21,9 @@ class Network(NamedTuple):
     ----------
     hidden : tuple of Layer
         Hidden layers with ReLU, first to last.
+    mean : float32 array of shape (width,)
+        Subtracted from the last hidden activations: the part that all examples share would carry
+        noise from one label to all. Zeros if that layer is hashed, since it would make it dense.
     output : Layer
         The hashed output layer; its neurons are the labels.
     wide : Wide or None
@@ -31,6 +34,7 @@ class Network(NamedTuple):
     """
 
     hidden: tuple[Layer, ...]
+    mean: NDArray[np.float32]
     output: Layer
     wide: Wide | None
     indexes: tuple[NeuronIndex | None, ...]
@@ -93,7 +97,8 @@ def make_network(
     )
     searched = config.uniform < n_labels
     indexes.append(NeuronIndex(config.tables, config.seed) if searched else None)
-    return Network(tuple(hidden), output, None, tuple(indexes))
+    mean = np.zeros(widths[-1], np.float32)
+    return Network(tuple(hidden), mean, output, None, tuple(indexes))
 
 
 def hidden_rows(
@@ -117,6 +122,8 @@ def hidden_rows(
         if traces is not None:
             traces.append(Trace(x, pairs, gate))
         x = after
+    if x.dense:
+        x.matrix()[:, :-1] -= network.mean
     return x
 
 
@@ -128,7 +135,7 @@ def _dense_forward(
     gate = _gate(z, dropout, rng)
     after = np.empty((x.n, layer.n_out + 1), np.float32)
     np.multiply(z, gate, out=after[:, :-1])
-    after[:, -1] = 1
+    after[:, -1] = BIAS_INPUT
     return dense_rows(after), gate
 
 

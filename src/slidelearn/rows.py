@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 __all__ = [
+    "BIAS_INPUT",
     "Rows",
     "add_scaled_row",
     "concatenate_rows",
@@ -20,11 +21,17 @@ __all__ = [
 ]
 
 
+# The bias of a layer is the weight of one more input, which is always this. Uniform negatives are
+# noisy; at 1, half of that noise went into the biases, which rank labels for every example alike
+# (P@1 after an epoch on 50,000 commits: 16.5 with an input of 1, 22.8 with 0.1).
+BIAS_INPUT = np.float32(0.1)
+
+
 class Rows(NamedTuple):
     """A batch of n input vectors of a layer, as CSR; a dense batch is the same with all columns.
 
-    The bias of a layer is the weight of one more, constant input. Dense rows hold that constant 1
-    as their last column; sparse rows leave it out and the products add it.
+    Dense rows hold the constant `BIAS_INPUT` as their last column; sparse rows leave it out and
+    the products add it.
 
     Attributes
     ----------
@@ -61,7 +68,7 @@ class Rows(NamedTuple):
 
 
 def dense_rows(matrix: NDArray[np.float32]) -> Rows:
-    """Wrap activations (n, width + 1) whose last column is 1."""
+    """Wrap activations (n, width + 1) whose last column is `BIAS_INPUT`."""
     n, columns = matrix.shape
     indptr = np.arange(n + 1, dtype=np.int64) * columns
     return Rows(indptr, np.empty(0, np.int32), matrix.reshape(-1), columns - 1, True)
@@ -88,8 +95,8 @@ def product(rows: Rows, weight: NDArray[np.float32]) -> NDArray[np.float32]:
     Examples
     --------
     >>> x = sparse_rows(csr_matrix(np.array([[2, 0]], np.float32)))
-    >>> product(x, np.array([[1], [5], [0.5]], np.float32)).tolist()
-    [[2.5]]
+    >>> product(x, np.array([[1], [5], [30]], np.float32)).tolist()
+    [[5.0]]
     """
     if rows.dense:
         return rows.matrix() @ weight
@@ -115,7 +122,7 @@ def weight_gradient(rows: Rows, delta: NDArray[np.float32]) -> NDArray[np.float3
         return delta.T @ rows.matrix()
     out = np.empty((delta.shape[1], rows.width + 1), np.float32)
     out[:, :-1] = (rows.csr().T @ delta).T
-    out[:, -1] = delta.sum(axis=0)
+    out[:, -1] = BIAS_INPUT * delta.sum(axis=0)
     return out
 
 
@@ -135,7 +142,7 @@ def dot_row(rows: Rows, row: int, weight: NDArray[np.float32]) -> np.float32:
         indices = rows.indices[start:end]
         for j in range(len(values)):
             total += values[j] * weight[indices[j]]
-        total += weight[rows.width]
+        total += BIAS_INPUT * weight[rows.width]
     return total
 
 
@@ -153,7 +160,7 @@ def add_scaled_row(
         indices = rows.indices[start:end]
         for j in range(len(values)):
             out[indices[j]] += scale * values[j]
-        out[rows.width] += scale
+        out[rows.width] += scale * BIAS_INPUT
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -163,7 +170,7 @@ def _sparse_product(
     """Sum the weight rows of every stored input: (width + 1, m) -> out (n, m)."""
     for row in range(len(rows.indptr) - 1):
         sums = out[row]
-        sums[:] = weight[rows.width]
+        sums[:] = BIAS_INPUT * weight[rows.width]
         for e in range(rows.indptr[row], rows.indptr[row + 1]):
             value, source = rows.values[e], weight[rows.indices[e]]
             for j in range(len(sums)):

@@ -20,6 +20,7 @@ from slidelearn.losses import LOSS_KINDS, Strata, stratified_loss
 from slidelearn.network import Network, Trace, hidden_rows
 from slidelearn.optimizers import Step
 from slidelearn.rows import (
+    BIAS_INPUT,
     Rows,
     concatenate_rows,
     dense_rows,
@@ -231,7 +232,7 @@ def _update_dense(layer: Layer, part: _Part, step: Step, workers: Workers) -> No
         groups = group_entries(_NO_IDS, np.arange(len(gradient)))
         entries = (np.empty(0, np.int64), np.empty(0, np.float32))
     else:
-        gradient = part.delta.sum(axis=0, keepdims=True)
+        gradient = BIAS_INPUT * part.delta.sum(axis=0, keepdims=True)
         groups = group_entries(part.x.indices, np.array([layer.n_in]))
         entries = (_owners(part.x.indptr), part.x.values)
     update_rows(layer, groups, entries, dense_rows(part.delta), gradient, step, workers.map)

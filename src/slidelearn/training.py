@@ -1,5 +1,6 @@
 """Training: epochs of steps, rebuilds of the index, and what is measured on the way."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import Config
 from slidelearn.index import Schedule
 from slidelearn.network import Network, hidden_rows, make_network
-from slidelearn.rows import sparse_rows
-from slidelearn.start import centroid_start
+from slidelearn.rows import Rows, sparse_rows
+from slidelearn.start import centre_hidden, centroid_start
 from slidelearn.step import train_step
 from slidelearn.wide import make_wide
 from slidelearn.workers import Workers
@@ -74,6 +75,8 @@ class Trainer:
         Epochs and steps done.
     seconds, index_seconds : float
         Wall time spent training, and in the index.
+    time_limit : float
+        Seconds by which the learning rate falls to zero, if the epochs are not done before.
     """
 
     config: Config
@@ -82,6 +85,7 @@ class Trainer:
     step: int = 0
     seconds: float = 0.0
     index_seconds: float = 0.0
+    time_limit: float = math.inf
 
     @classmethod
     def start(cls, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers) -> "Trainer":
@@ -93,8 +97,9 @@ class Trainer:
             network = network._replace(wide=make_wide(X, Y, config.wide))
         trainer = cls(config, network)
         trainer._fit_hidden_indexes(X, workers)
+        trainer.network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
         if config.start == "centroid":
-            centroid_start(network, X, Y, config.temperature, workers)
+            centroid_start(trainer.network, X, Y, config.temperature, workers)
         trainer._fit_index(len(network.hidden), X, workers)
         trainer.seconds = time.perf_counter() - began
         return trainer
@@ -116,7 +121,9 @@ class Trainer:
         schedules = self._schedules()
         for first in range(0, n, size):
             rows = order[first : first + size]
-            factor = self.config.learning_rate_factor(self.step / total)
+            elapsed = self.seconds + time.perf_counter() - began
+            progress = max(self.step / total, elapsed / self.time_limit)
+            factor = self.config.learning_rate_factor(progress)
             report = train_step(
                 self.network, self.config, X[rows], Y[rows],
                 number=self.step, lr_factor=factor, workers=workers,
@@ -172,11 +179,22 @@ class Trainer:
         if index is None:
             return
         began = time.perf_counter()
-        rng = np.random.default_rng((self.config.seed, depth, 3))
-        sample = np.sort(rng.permutation(X.shape[0])[:_QUERIES])
-        below = self.network._replace(hidden=self.network.hidden[:depth])
-        index.fit(self._weight(depth), hidden_rows(below, sparse_rows(X[sample])), workers)
+        sample = self._sample(X, depth)
+        index.fit(self._weight(depth), self._inputs(depth, X[sample]), workers)
         self.index_seconds += time.perf_counter() - began
+
+    def _inputs(self, depth: int, X: csr_matrix) -> Rows:
+        """What examples send to a layer."""
+        if depth == len(self.network.hidden):
+            return hidden_rows(self.network, sparse_rows(X))
+        mean = np.zeros(1, np.float32)
+        below = self.network._replace(hidden=self.network.hidden[:depth], mean=mean)
+        return hidden_rows(below, sparse_rows(X))
+
+    def _sample(self, X: csr_matrix, depth: int) -> np.ndarray:
+        """Rows of the examples that tell what reaches a layer."""
+        rng = np.random.default_rng((self.config.seed, depth, 3))
+        return np.sort(rng.permutation(X.shape[0])[:_QUERIES])
 
     def _weight(self, depth: int) -> np.ndarray:
         layers = (*self.network.hidden, self.network.output)

@@ -1,0 +1,129 @@
+"""Array files: named arrays as safetensors, written without a copy, read with shapes checked."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from slidelearn.errors import ModelError
+
+__all__ = ["ArrayFile", "encode_arrays"]
+
+Shape: TypeAlias = tuple[int | None, ...]  # None stands for any length
+
+_CODES = {"float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64"}
+
+
+def encode_arrays(arrays: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
+    """Cut a safetensors file into buffers; those of arrays are the arrays themselves.
+
+    Parameters
+    ----------
+    arrays : dict
+        float32, float64, int32 and int64 arrays by name.
+
+    Returns
+    -------
+    list of buffers
+        To be written one behind the other.
+
+    Examples
+    --------
+    >>> from safetensors.numpy import load
+    >>> parts = encode_arrays({"a": np.arange(3), "b": np.zeros((0, 2))})
+    >>> {name: array.shape for name, array in load(b"".join(parts)).items()}
+    {'a': (3,), 'b': (0, 2)}
+    """
+    header, place = {}, 0
+    for name, array in arrays.items():
+        end = place + array.nbytes
+        header[name] = {
+            "dtype": _CODES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [place, end],
+        }
+        place = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    arrays_of_bytes = (
+        np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data
+        for array in arrays.values()
+        if array.size
+    )
+    return [len(text).to_bytes(8, "little"), text, *arrays_of_bytes]
+
+
+class ArrayFile:
+    """Reads the arrays of a safetensors file whose content nobody vouches for.
+
+    Raises
+    ------
+    ModelError
+        If the file is not safetensors, or shorter or longer than its header says.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "tiny.safetensors"
+    >>> _ = path.write_bytes(b"".join(encode_arrays({"a": np.arange(3)})))
+    >>> with ArrayFile(path) as file:
+    ...     file.take("a", np.int64, (3,))
+    array([0, 1, 2])
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the header."""
+        self._path = path
+        opener: Any = safe_open  # comes without types
+        try:
+            self._file = opener(str(path), framework="numpy")
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: not a whole safetensors file ({error})") from None
+        self._names: set[str] = set(self._file.keys())
+
+    def __enter__(self) -> Self:
+        """Map the file."""
+        self._file.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Let go of the file."""
+        self._file.__exit__(kind, error, tb)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is an array of this name."""
+        return name in self._names
+
+    def take(self, name: str, dtype: type[np.generic], shape: Shape) -> NDArray[Any]:
+        """Read one array; nothing is allocated before its dtype and shape are as expected.
+
+        Raises
+        ------
+        ModelError
+            If the array is missing, or of another dtype or shape.
+        """
+        if name not in self._names:
+            raise ModelError(f"{self._path}: the array {name} is missing; save the model again")
+        entry = self._file.get_slice(name)
+        found = tuple(entry.get_shape())
+        fits = len(found) == len(shape) and all(
+            want in (None, have) for want, have in zip(shape, found, strict=True)
+        )
+        if not fits or entry.get_dtype() != _CODES[np.dtype(dtype).name]:
+            wanted = "x".join("?" if want is None else str(want) for want in shape)
+            have = "x".join(map(str, found))
+            raise ModelError(
+                f"{self._path}: the array {name} is {entry.get_dtype()} {have}, but config.json "
+                f"calls for {_CODES[np.dtype(dtype).name]} {wanted}; the file fits another model"
+            )
+        array: NDArray[Any] = self._file.get_tensor(name)
+        return array

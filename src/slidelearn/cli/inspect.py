@@ -1,0 +1,148 @@
+"""`slide inspect`: what is in a model folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from slidelearn.index import NeuronIndex
+    from slidelearn.model import Model
+
+__all__ = ["inspect"]
+
+_LARGEST = 5  # buckets that are listed
+
+
+class _Part(NamedTuple):
+    """A row of the first table."""
+
+    name: str
+    kind: str
+    shape: str
+    parameters: int
+    weight_bytes: int
+    state_bytes: int  # of the optimizer
+    index_bytes: int
+
+
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A model folder.")],
+) -> None:
+    """Show layers, parameters and memory, and how evenly the hash tables are filled."""
+    from slidelearn.display import answer_console
+    from slidelearn.model_file import load_model
+
+    model = load_model(folder)
+    console = answer_console()
+    console.print(str(folder), soft_wrap=True)
+    console.print(_layer_table(_parts(model)))
+    for name, index in zip(_names(model), model.network.indexes, strict=True):
+        if index is not None:
+            console.print(f"hash tables of {name}")
+            console.print(_index_table(index))
+    console.print(_summary(model))
+
+
+def _names(model: "Model") -> list[str]:
+    return [f"hidden {depth + 1}" for depth in range(len(model.network.hidden))] + ["output"]
+
+
+def _parts(model: "Model") -> list[_Part]:
+    """Every layer and the wide path, with the memory of each."""
+    network = model.network
+    parts = []
+    layers = (*network.hidden, network.output)
+    for name, layer, index in zip(_names(model), layers, network.indexes, strict=True):
+        kind = "dense" if index is None else "hashed"
+        shape = f"{layer.n_in:,} -> {layer.n_out:,}"
+        weight, state = layer.weight, sum(array.nbytes for array in _arrays(layer.optimizer))
+        size = 0 if index is None else _index_bytes(index)
+        parts.append(_Part(name, kind, shape, weight.size, weight.nbytes, state, size))
+    if network.wide is not None:
+        wide = network.wide
+        size = wide.indptr.nbytes + wide.features.nbytes + wide.weights.nbytes
+        shape = f"{network.n_features:,} -> {network.n_labels:,}"
+        parts.append(
+            _Part("wide", "sparse", shape, wide.weights.size, size, wide.squares.nbytes, 0)
+        )
+    return parts
+
+
+def _arrays(values: Any) -> list[Any]:
+    """The arrays among the fields of a tuple."""
+    return [value for value in values if hasattr(value, "nbytes")]
+
+
+def _index_bytes(index: "NeuronIndex") -> int:
+    family = {} if index.family is None else index.family.arrays()
+    tables = () if index.tables is None else tuple(index.tables)
+    return sum(array.nbytes for array in _arrays((*family.values(), *tables)))
+
+
+def _layer_table(parts: list[_Part]) -> "Table":
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("layer", "kind", "in -> out"):
+        table.add_column(heading)
+    for heading in ("parameters", "weights", "optimizer", "tables"):
+        table.add_column(heading, justify="right")
+    for part in parts:
+        sizes = (part.weight_bytes, part.state_bytes, part.index_bytes)
+        table.add_row(*part[:3], f"{part.parameters:,}", *map(_mebibytes, sizes))
+    table.add_section()
+    sums = [sum(column) for column in zip(*(part[3:] for part in parts), strict=True)]
+    table.add_row("all", "", "", f"{sums[0]:,}", *map(_mebibytes, sums[1:]))
+    return table
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def _index_table(index: "NeuronIndex") -> "Table":
+    from rich.table import Table
+
+    from slidelearn.tables import occupancy
+
+    assert index.tables is not None
+    filled = occupancy(index.tables, n_largest=_LARGEST)
+    n_tables, n_buckets = len(filled.largest), index.tables.offsets.shape[1] - 1
+    largest = ", ".join(
+        f"{size:,} (table {table}, bucket {bucket})"
+        for table, bucket, size in filled.largest_buckets
+    )
+    config = index.config
+    rows = Table(show_header=False)
+    rows.add_row("family", config.family if config.family == "centroids" else
+                 f"{config.family}, K = {config.k}")  # fmt: skip
+    rows.add_row("tables L", f"{n_tables:,}")
+    rows.add_row("buckets per table", f"{n_buckets:,}")
+    rows.add_row("buckets with neurons", f"{100 * filled.non_empty.mean() / n_buckets:.1f} %")
+    rows.add_row("mean size of a neuron's bucket", f"{filled.mean_seen.mean():,.1f}")
+    rows.add_row("largest buckets", largest)
+    rows.add_row("most retrieved, training", f"{config.limit:,}")
+    rows.add_row("most retrieved, predicting", f"{config.predict_limit:,}")
+    return rows
+
+
+def _summary(model: "Model") -> str:
+    """What is known about the training run."""
+    facts = model.facts
+    lines = []
+    if "n_examples" in facts:
+        lines.append(
+            f"trained on {facts['n_examples']:,} examples: {facts.get('epochs', 0)} epochs, "
+            f"{facts.get('train_seconds', 0.0):.1f} s"
+            + (", interrupted" if facts.get("interrupted") else "")
+        )
+    if model.hashed:
+        recall = facts.get("recall@5")
+        lines.append(
+            "recall@5 of the index: "
+            + (f"{recall:.3f} at the end of training" if recall is not None else "not measured")
+        )
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""Compiling: run every kernel that a training run will need once, on a problem of no size."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from slidelearn.config import Config, TableConfig
+from slidelearn.model import prepare_features
+from slidelearn.predicting import predict_topk
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
+
+__all__ = ["compile_kernels"]
+
+_EXAMPLES, _FEATURES, _HIDDEN, _LABELS, _UNIFORM = 96, 8192, 24, 32, 8
+_done: set[tuple[Config, int, int]] = set()  # problems that this process has compiled for
+
+
+def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
+    """Compile, or load from Numba's cache, what a run with these settings will call.
+
+    A tiny network with the same kinds of layers, tables, loss and optimizer is trained for two
+    steps and asked for predictions.
+
+    Returns
+    -------
+    float
+        Seconds that it took; 0 if this process has done it before.
+
+    Examples
+    --------
+    >>> _ = compile_kernels(Config(hidden=(8,)), n_features=5, n_labels=3)
+    >>> compile_kernels(Config(hidden=(8,)), n_features=5, n_labels=3)
+    0.0
+    """
+    d, n_neurons = min(n_features, _FEATURES), min(n_labels, _LABELS)
+    tiny = _shrink(config, searched=config.uniform < n_labels)
+    if (tiny, d, n_neurons) in _done:
+        return 0.0
+    began = time.perf_counter()
+    X, Y = _problem(d, n_neurons)
+    with Workers(1) as workers:
+        ready = prepare_features(X, tiny)
+        trainer = Trainer.start(tiny, ready, Y, workers)
+        trainer.run_epoch(ready, Y, workers)
+        for exact in (True, False):
+            predict_topk(trainer.network, ready, 1, exact=exact, workers=workers)
+    _done.add((tiny, d, n_neurons))
+    return time.perf_counter() - began
+
+
+def _shrink(config: Config, *, searched: bool) -> Config:
+    """Settings of the same kind for a tiny network; ``searched`` says if its output has tables."""
+    return replace(
+        config,
+        hidden=tuple(min(width, _HIDDEN) for width in config.hidden),
+        hidden_tables=config.hidden_tables and _shrink_tables(config.hidden_tables),
+        tables=_shrink_tables(config.tables),
+        uniform=min(config.uniform, _UNIFORM if searched else _LABELS),
+        epochs=1,
+        batch_size=_EXAMPLES // 2,
+        lr=0.01,
+        hidden_lr=0.01,
+        wide_lr=0.01,
+        threads=1,
+        seed=0,
+    )
+
+
+def _shrink_tables(tables: TableConfig) -> TableConfig:
+    """Few hashes in few tables, rebuilt at every step."""
+    return replace(tables, k=min(tables.k, 2), l=min(tables.l, 2), rebuild_every=1)
+
+
+def _problem(n_features: int, n_labels: int) -> tuple[csr_matrix, csr_matrix]:
+    """Examples with up to four random features, and one label each."""
+    rng, rows = np.random.default_rng(0), np.arange(_EXAMPLES)
+    columns = rng.integers(0, n_features, 4 * _EXAMPLES)
+    ones = np.ones(4 * _EXAMPLES, np.float32)
+    X = csr_matrix((ones, (np.repeat(rows, 4), columns)), shape=(_EXAMPLES, n_features))
+    labels = np.ones(_EXAMPLES, np.uint8)
+    Y = csr_matrix((labels, (rows, rows % n_labels)), shape=(_EXAMPLES, n_labels))
+    return X, Y

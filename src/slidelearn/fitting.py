@@ -1,0 +1,332 @@
+"""Fitting: the one path from data to a model, with what is measured on the way."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+import slidelearn
+from slidelearn.compiling import compile_kernels
+from slidelearn.config import Config
+from slidelearn.datasets import Dataset
+from slidelearn.datasets.dataset import check_dataset
+from slidelearn.errors import DataError, SlideError
+from slidelearn.growing import grow_network
+from slidelearn.metrics import propensity, recall_at_k, report
+from slidelearn.model import Model, prepare_features
+from slidelearn.predicting import predict_topk
+from slidelearn.rules import choose_config
+from slidelearn.training import EpochReport, Progress, Trainer
+from slidelearn.workers import Workers
+
+__all__ = ["FitEvents", "continue_model", "fit_model"]
+
+_K = 5  # labels that metrics and recall look at
+_SAMPLE = 256  # examples that recall@5 of the index is measured on
+_METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
+
+
+class FitEvents(NamedTuple):
+    """What a caller of `fit_model` may hook into.
+
+    Attributes
+    ----------
+    on_progress : callable, optional
+        Called with a `Progress` after every step.
+    on_epoch : callable, optional
+        Called after every epoch with its record, a dict of plain values.
+    should_stop : callable, optional
+        Asked after every step; True ends the training, and the model so far is returned.
+    """
+
+    on_progress: Callable[[Progress], None] | None = None
+    on_epoch: Callable[[dict[str, Any]], None] | None = None
+    should_stop: Callable[[], bool] | None = None
+
+
+def fit_model(
+    data: Dataset,
+    overrides: dict[str, Any] | None = None,
+    *,
+    valid: Dataset | None = None,
+    time_limit: float | None = None,
+    events: FitEvents = FitEvents(),  # noqa: B008 - a tuple, hence immutable
+) -> Model:
+    """Train a model, with every setting that ``overrides`` leave out chosen from the data.
+
+    Parameters
+    ----------
+    data : Dataset
+        Training examples.
+    overrides : dict, optional
+        Settings by the names of `Config`, as plain values.
+    valid : Dataset, optional
+        Examples to score after every epoch, by exact prediction; as wide as ``data``.
+    time_limit : float, optional
+        Seconds of training, without compilation and validation. The learning rate falls to zero by
+        then, and the step that exceeds the limit is the last.
+    events : FitEvents
+        Hooks. The record of an epoch holds ``epoch``, ``train_seconds`` (so far),
+        ``compile_seconds``, ``examples_per_second``, ``loss``, ``active_share`` (of each layer) and
+        ``index_seconds``; with tables on the output layer ``recall@5`` of the index, and with
+        ``valid`` P@k and PSP@k in percent.
+
+    Returns
+    -------
+    Model
+        Ctrl-C ends the training early: the model is then as good as it has become, and
+        ``facts["interrupted"]`` is True. Ctrl-C before the first step goes through.
+
+    Raises
+    ------
+    DataError
+        If there are no examples, features or labels, or ``valid`` does not fit ``data``.
+    ConfigError
+        If an override is unknown or out of its range.
+    SlideError
+        If the loss becomes infinite or NaN.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> data = Dataset(csr_matrix([[1.0, 0.0], [0.0, 1.0]]), csr_matrix([[1, 0], [0, 1]]))
+    >>> fit_model(data, {"epochs": 1}).predict_topk(data.X, 1).labels.tolist()
+    [[0], [1]]
+    """
+    data = _checked(data)
+    limit = math.inf if time_limit is None else time_limit
+    if not limit > 0:
+        raise SlideError(f"time limit is {time_limit} seconds, give more than 0")
+    config = choose_config(data.X, data.Y, overrides)
+    weights = propensity(data.Y)
+    check = _make_check(data, valid, config, weights)
+    compile_seconds = compile_kernels(config, *_widths(data))
+    with Workers(config.n_threads) as workers:
+        ready = data._replace(X=prepare_features(data.X, config))
+        trainer = Trainer.start(config, ready.X, ready.Y, workers)
+        trainer.time_limit = limit
+        run = _Run(trainer, ready, check, events, compile_seconds, limit)
+        run.train(config.epochs, workers)
+    facts = {"n_examples": data.X.shape[0]} | run.facts()
+    return Model(config, trainer.network, data.label_names, data.feature_names, weights, facts)
+
+
+def continue_model(
+    model: Model,
+    data: Dataset,
+    *,
+    epochs: int,
+    events: FitEvents = FitEvents(),  # noqa: B008 - a tuple, hence immutable
+) -> Model:
+    """Train a model further on more examples, which may have labels that it has never seen.
+
+    Labels keep their ids; the columns of ``data.Y`` beyond the model's are new ones, and the
+    output layer grows. The learning rate stays at its full height.
+
+    Parameters
+    ----------
+    model : Model
+        What to start from. Its arrays are trained in place: do not use it any more.
+    data : Dataset
+        Examples with the model's features, and at least the model's labels.
+    epochs : int
+        Passes over ``data``.
+    events : FitEvents
+        Hooks, see `fit_model`.
+
+    Raises
+    ------
+    DataError
+        If there are no examples, the features differ or labels are missing.
+    SlideError
+        If the loss becomes infinite or NaN.
+    """
+    data = _checked(data)
+    n_known = model.network.n_labels
+    if data.X.shape[1] != model.network.n_features or data.Y.shape[1] < n_known:
+        raise DataError(
+            f"data have {data.X.shape[1]} features and {data.Y.shape[1]} labels, the model has "
+            f"{model.network.n_features} and {n_known}; give as many features, and all its labels"
+        )
+    config = replace(model.config, epochs=epochs, schedule="constant")
+    compile_seconds = compile_kernels(config, *_widths(data))
+    weights = np.concatenate([model.inverse_propensity, propensity(data.Y)[n_known:]])
+    check = _make_check(data, None, config, weights)
+    with Workers(config.n_threads) as workers:
+        ready = data._replace(X=prepare_features(data.X, config))
+        network = grow_network(model.network, config, ready.X, ready.Y, workers)
+        done = model.facts
+        trainer = Trainer(
+            config, network, epoch=done["epochs"], step=done["steps"], seconds=done["train_seconds"]
+        )
+        run = _Run(trainer, ready, check, events, compile_seconds)
+        run.train(epochs, workers)
+    facts = done | {"n_examples": done["n_examples"] + data.X.shape[0]} | run.facts()
+    names = model.label_names if data.label_names is None else data.label_names
+    return Model(model.config, trainer.network, names, model.feature_names, weights, facts)
+
+
+class _Check(NamedTuple):
+    """What is measured after an epoch, and on which examples.
+
+    Without labels Y, a sample of the training examples serves to measure the index alone.
+    """
+
+    X: csr_matrix
+    Y: csr_matrix | None
+    inverse_propensity: NDArray[np.float64]
+
+    def measure(self, trainer: Trainer, workers: Workers) -> dict[str, float]:
+        """Score the network; percent for P@k and PSP@k, a share for the recall."""
+        network = trainer.network
+        hashed = network.indexes[-1] is not None
+        if self.Y is None and not hashed:
+            return {}
+        exact = predict_topk(network, self.X, _K, exact=True, workers=workers).labels
+        measured: dict[str, float] = {}
+        if hashed:
+            sample = self.X[:_SAMPLE]
+            found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
+            measured["recall@5"] = recall_at_k(found, exact[:_SAMPLE], _K)
+        if self.Y is not None:
+            scores = report(exact, self.Y, self.inverse_propensity)
+            measured |= {name: scores[name] for name in _METRICS}
+        return measured
+
+
+@dataclass
+class _Run:
+    """A training run under way: what trains, on which data, and who wants to know about it."""
+
+    trainer: Trainer
+    data: Dataset  # features ready for the network
+    check: _Check
+    events: FitEvents
+    compile_seconds: float
+    time_limit: float = math.inf
+    stopped: bool = False
+    interrupted: bool = False
+    epoch_began: float = 0.0
+
+    def train(self, epochs: int, workers: Workers) -> None:
+        """Run epochs until they are done, a limit is reached or Ctrl-C is pressed."""
+        for number in range(epochs):
+            self.epoch_began = time.perf_counter()
+            try:
+                done = self.trainer.run_epoch(
+                    self.data.X, self.data.Y, workers, show=self.show, stop=self.stop
+                )
+            except KeyboardInterrupt:
+                self.trainer.seconds = self.elapsed()
+                self.interrupted = self.stopped = True
+                self.refresh(workers)
+                return
+            if self.stopped or number == epochs - 1:
+                self.refresh(workers)
+            self.tell(done, workers)
+            if self.stopped:
+                return
+
+    def elapsed(self) -> float:
+        """Seconds of training so far, in the middle of an epoch."""
+        return self.trainer.seconds + time.perf_counter() - self.epoch_began
+
+    def show(self, progress: Progress) -> None:
+        """Pass progress on, and give up if the network has diverged."""
+        if not math.isfinite(progress.loss):
+            config = self.trainer.config
+            raise SlideError(
+                f"training diverged in epoch {progress.epoch} (loss {progress.loss}) with lr "
+                f"{config.lr:g}, hidden_lr {config.hidden_lr:g}, wide_lr {config.wide_lr:g}; set "
+                f"lr to {config.lr / 10:g} or less, or scale the features"
+            )
+        if self.events.on_progress is not None:
+            self.events.on_progress(progress)
+
+    def stop(self) -> bool:
+        """Say whether this step is the last."""
+        asked = self.events.should_stop is not None and self.events.should_stop()
+        self.stopped = asked or self.elapsed() >= self.time_limit
+        return self.stopped
+
+    def refresh(self, workers: Workers) -> None:
+        """File all neurons where they have ended up, so that prediction finds them."""
+        began = time.perf_counter()
+        network = self.trainer.network
+        for layer, index in zip((*network.hidden, network.output), network.indexes, strict=True):
+            if index is not None:
+                index.rebuild(layer.weight, workers)
+        seconds = time.perf_counter() - began
+        self.trainer.seconds += seconds
+        self.trainer.index_seconds += seconds
+
+    def tell(self, done: EpochReport, workers: Workers) -> None:
+        """Measure and pass on the record of an epoch."""
+        if self.events.on_epoch is None:
+            return
+        record = {
+            "epoch": done.epoch,
+            "train_seconds": self.trainer.seconds,
+            "compile_seconds": self.compile_seconds,
+            "examples_per_second": done.examples_per_second,
+            "loss": done.loss,
+            "active_share": list(done.active_share),
+            "index_seconds": self.trainer.index_seconds,
+        }
+        self.events.on_epoch(record | self.check.measure(self.trainer, workers))
+
+    def facts(self) -> dict[str, Any]:
+        """What the model keeps about the run."""
+        return {
+            "n_features": self.trainer.network.n_features,
+            "n_labels": self.trainer.network.n_labels,
+            "epochs": self.trainer.epoch,
+            "steps": self.trainer.step,
+            "train_seconds": self.trainer.seconds,
+            "compile_seconds": self.compile_seconds,
+            "interrupted": self.interrupted,
+            "slidelearn": slidelearn.__version__,
+        }
+
+
+def _checked(data: Dataset) -> Dataset:
+    """A canonical dataset that has something to learn."""
+    data = check_dataset(data)
+    sizes = (
+        (data.X.shape[0], "examples"),
+        (data.X.shape[1], "features"),
+        (data.Y.shape[1], "labels"),
+    )
+    for size, what in sizes:
+        if size == 0:
+            raise DataError(f"the data have 0 {what}; training needs at least 1")
+    return data
+
+
+def _widths(data: Dataset) -> tuple[int, int]:
+    return data.X.shape[1], data.Y.shape[1]
+
+
+def _make_check(
+    data: Dataset, valid: Dataset | None, config: Config, weights: NDArray[np.float64]
+) -> _Check:
+    """Choose what to measure: the validation examples, or a fixed sample of the training data."""
+    if valid is None:
+        n = data.X.shape[0]
+        rng = np.random.default_rng(config.seed)
+        sample = np.sort(rng.choice(n, min(n, _SAMPLE), replace=False))
+        return _Check(prepare_features(data.X[sample], config), None, weights)
+    valid = check_dataset(valid)
+    if valid.X.shape[0] == 0:
+        raise DataError("the validation data have 0 examples; give at least 1, or none of them")
+    if _widths(valid) != _widths(data):
+        raise DataError(
+            f"the validation data have {valid.X.shape[1]} features and {valid.Y.shape[1]} labels, "
+            f"the training data {data.X.shape[1]} and {data.Y.shape[1]}; they must agree"
+        )
+    return _Check(prepare_features(valid.X, config), valid.Y, weights)

@@ -1,0 +1,85 @@
+"""Growing: a trained network takes in labels that it has never seen."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.config import Config
+from slidelearn.index import NeuronIndex
+from slidelearn.layers import Layer
+from slidelearn.network import Network, hidden_rows, make_network
+from slidelearn.optimizers import Optimizer
+from slidelearn.rows import sparse_rows
+from slidelearn.start import centroid_start
+from slidelearn.wide import Wide, make_wide
+from slidelearn.workers import Workers
+
+__all__ = ["grow_network"]
+
+_QUERIES = 2048  # examples that the tables of a grown layer are centred on
+
+
+def grow_network(
+    network: Network, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers
+) -> Network:
+    """Make room for the labels of Y (n, l) beyond those of the network, and give them a start.
+
+    New output neurons start as in a new network, from the examples X (n, d) alone. The wide path
+    gains every pair of a feature and a label that occurs for the first time: at its centroid where
+    the label is new to the path, at 0 otherwise. Tables are made anew if the layer has grown.
+    """
+    if network.wide is not None:
+        fresh = make_wide(X, Y, config.wide)
+        network = network._replace(wide=_join_wide(network.wide, fresh, network.n_features))
+    known = network.n_labels
+    if Y.shape[1] == known:
+        return network
+    rng = np.random.default_rng((config.seed, known))
+    # The output layer of a new network does not depend on the number of features.
+    fresh_output = make_network(config, 1, Y.shape[1] - known, rng).output
+    grown = network._replace(output=fresh_output)
+    if config.start == "centroid":
+        centroid_start(grown, X, Y[:, known:], config.temperature, workers)
+    network = network._replace(output=_join_layers(network.output, fresh_output))
+    if config.uniform < network.n_labels:
+        index = NeuronIndex(config.tables, config.seed)
+        sample = np.sort(rng.permutation(X.shape[0])[:_QUERIES])
+        index.fit(network.output.weight, hidden_rows(network, sparse_rows(X[sample])), workers)
+        network = network._replace(indexes=(*network.indexes[:-1], index))
+    return network
+
+
+def _join_layers(old: Layer, new: Layer) -> Layer:
+    """Put the neurons of two neuron-major layers one behind the other."""
+    a, b = old.optimizer, new.optimizer
+    optimizer = Optimizer(
+        a.kind,
+        np.concatenate([a.squares, b.squares]),
+        np.concatenate([a.first, b.first]),
+        np.concatenate([a.second, b.second]),
+        np.concatenate([a.steps, b.steps]),
+    )
+    return Layer(np.concatenate([old.weight, new.weight]), optimizer, old.hashed)
+
+
+def _join_wide(old: Wide, new: Wide, n_features: int) -> Wide:
+    """Add the pairs of a new wide path, of as many labels or more, to those of an old one."""
+    n_labels = len(new.indptr) - 1
+    old_keys, new_keys = _pair_keys(old, n_features), _pair_keys(new, n_features)
+    keys = np.union1d(old_keys, new_keys)  # ascending by label, then by feature
+    places, new_places = np.searchsorted(keys, old_keys), np.searchsorted(keys, new_keys)
+    first_seen = np.ones(n_labels, np.bool_)
+    first_seen[: len(old.indptr) - 1] = np.diff(old.indptr) == 0
+    starts = np.where(first_seen[new_keys // n_features], new.weights, np.float32(0))
+    weights, squares = np.empty(len(keys), np.float32), np.empty(len(keys), np.float32)
+    weights[new_places], squares[new_places] = starts, new.squares
+    weights[places], squares[places] = old.weights, old.squares
+    indptr = np.searchsorted(keys, np.arange(n_labels + 1, dtype=np.int64) * n_features)
+    features = (keys % n_features).astype(np.int32)
+    return Wide(indptr.astype(np.int64, copy=False), features, weights, squares)
+
+
+def _pair_keys(wide: Wide, n_features: int) -> NDArray[np.int64]:
+    """One ascending number for each pair of a label and a feature."""
+    labels = np.repeat(np.arange(len(wide.indptr) - 1, dtype=np.int64), np.diff(wide.indptr))
+    return labels * n_features + wide.features

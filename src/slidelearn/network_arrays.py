@@ -1,0 +1,205 @@
+"""Network arrays: a name for every array of a network, and the way back with all bounds checked."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slidelearn.array_file import ArrayFile
+from slidelearn.config import Config, TableConfig
+from slidelearn.errors import DataError, ModelError
+from slidelearn.hashing import Centring, HashFamily, restore_family
+from slidelearn.index import NeuronIndex
+from slidelearn.layers import Layer
+from slidelearn.model import Model
+from slidelearn.network import Network
+from slidelearn.optimizers import Optimizer, make_optimizer
+from slidelearn.tables import build_tables
+from slidelearn.wide import Wide
+
+__all__ = ["name_arrays", "read_network"]
+
+_STATES = ("squares", "first", "second", "steps")
+_MAX_BUCKETS = 2**24
+
+
+def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
+    """Every array of a model by name, without copies.
+
+    Tables are left out but for their codes, from which a counting sort restores them.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> from slidelearn.datasets import Dataset
+    >>> from slidelearn.fitting import fit_model
+    >>> data = Dataset(csr_matrix([[1.0]]), csr_matrix([[1]]))
+    >>> sorted(name_arrays(fit_model(data, {"epochs": 1, "wide": 0})))[:3]
+    ['hidden.0.first', 'hidden.0.second', 'hidden.0.squares']
+    """
+    network = model.network
+    arrays: dict[str, NDArray[Any]] = {
+        "inverse_propensity": model.inverse_propensity,
+        "mean": network.mean,
+    }
+    layers = (*network.hidden, network.output)
+    for name, layer, index in zip(_layer_names(network), layers, network.indexes, strict=True):
+        arrays[f"{name}.weight"] = layer.weight
+        arrays |= {f"{name}.{state}": getattr(layer.optimizer, state) for state in _STATES}
+        if index is not None:
+            arrays |= _index_arrays(f"{name}.index", index)
+    if network.wide is not None:
+        arrays |= {f"wide.{part}": array for part, array in network.wide._asdict().items()}
+    return arrays
+
+
+def read_network(
+    path: Path, config: Config, n_features: int, n_labels: int
+) -> tuple[Network, NDArray[np.float64]]:
+    """Read a network and the inverse propensities of its labels.
+
+    Raises
+    ------
+    ModelError
+        If an array is missing, or its shape or content does not fit the settings.
+    """
+    with ArrayFile(path) as file:
+        hidden: list[Layer] = []
+        indexes: list[NeuronIndex | None] = []
+        tables = config.hidden_tables
+        widths = (n_features, *config.hidden)
+        hashed = tables is not None
+        for depth, (n_in, n_out) in enumerate(pairwise(widths)):
+            name = f"hidden.{depth}"
+            shape = (n_out, n_in + 1) if hashed else (n_in + 1, n_out)
+            hidden.append(_read_layer(file, name, shape, config.optimizer, hashed=hashed))
+            size = (n_out, n_in)
+            if tables is None:
+                indexes.append(None)
+            else:
+                indexes.append(_read_index(file, path, name, tables, size))
+        shape = (n_labels, widths[-1] + 1)
+        output = _read_layer(file, "output", shape, config.optimizer, hashed=True)
+        searched = config.uniform < n_labels
+        size = (n_labels, widths[-1])
+        indexes.append(_read_index(file, path, "output", config.tables, size) if searched else None)
+        wide = _read_wide(file, path, n_features, n_labels) if config.wide else None
+        mean = file.take("mean", np.float32, (widths[-1],))
+        inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
+    return Network(tuple(hidden), mean, output, wide, tuple(indexes)), inverse_propensity
+
+
+def _layer_names(network: Network) -> Iterator[str]:
+    yield from (f"hidden.{depth}" for depth in range(len(network.hidden)))
+    yield "output"
+
+
+def _index_arrays(name: str, index: NeuronIndex) -> dict[str, NDArray[Any]]:
+    """Family, centring, codes and seed of one index."""
+    assert index.family is not None
+    assert index.tables is not None
+    arrays = {f"{name}.family.{part}": a for part, a in index.family.arrays().items()}
+    if index.centring is not None:
+        for part, value in index.centring._asdict().items():
+            arrays[f"{name}.centring.{part}"] = np.asarray(value)
+    arrays[f"{name}.codes"] = index.tables.codes
+    arrays[f"{name}.seed"] = np.asarray(index.seed, np.int64)
+    return arrays
+
+
+def _read_layer(
+    file: ArrayFile, name: str, shape: tuple[int, int], optimizer: str, *, hashed: bool
+) -> Layer:
+    """Weights of one layer, and its optimizer with exactly the arrays that its kind needs."""
+    weight = file.take(f"{name}.weight", np.float32, shape)
+    pattern = make_optimizer(optimizer, (1, 1))  # 1 where an array is as long as the weights, or 0
+    states = {}
+    for state in _STATES:
+        like = getattr(pattern, state)
+        size = tuple(one * n for one, n in zip(like.shape, shape, strict=False))
+        states[state] = file.take(f"{name}.{state}", like.dtype.type, size)
+    return Layer(weight, Optimizer(pattern.kind, **states), hashed)
+
+
+def _read_index(
+    file: ArrayFile, path: Path, layer: str, config: TableConfig, size: tuple[int, int]
+) -> NeuronIndex:
+    """Hash tables of a layer with ``size`` neurons and inputs."""
+    name, (n_neurons, width) = f"{layer}.index", size
+    index = NeuronIndex(config, int(file.take(f"{name}.seed", np.int64, ())))
+    if f"{name}.centring.mean_w" in file:
+        index.centring = Centring(
+            file.take(f"{name}.centring.mean_w", np.float32, (width,)),
+            file.take(f"{name}.centring.mean_h", np.float32, (width,)),
+            float(file.take(f"{name}.centring.mean_bias", np.float64, ())),
+            float(file.take(f"{name}.centring.scale", np.float64, ())),
+        )
+        width += 1  # the bias is one more coordinate
+    index.family = _read_family(file, path, f"{name}.family", config, width)
+    codes = file.take(f"{name}.codes", np.int32, (n_neurons, config.l))
+    try:
+        index.tables = build_tables(codes, index.family.n_buckets)
+    except DataError as error:
+        raise ModelError(f"{path}: {name}: {error}") from None
+    return index
+
+
+def _read_family(
+    file: ArrayFile, path: Path, name: str, config: TableConfig, width: int
+) -> HashFamily:
+    """A hash family for vectors of the given width."""
+    n_hashes = config.k * config.l
+    expected: dict[str, dict[str, tuple[type[np.generic], tuple[int | None, ...]]]] = {
+        "centroids": {"centroids": (np.float32, (config.l, None, width))},
+        "simhash": {"planes": (np.float32, (width, n_hashes)), "shape": (np.int64, (3,))},
+        "minhash": {"seeds": (np.int64, (n_hashes,)), "shape": (np.int64, (5,))},
+        "dwta": {
+            "bins": (np.int32, (width, None)),
+            "places": (np.int32, (width, None)),
+            "shape": (np.int64, (4,)),
+        },
+    }
+    arrays = {
+        part: file.take(f"{name}.{part}", *kind) for part, kind in expected[config.family].items()
+    }
+    family = restore_family(config.family, arrays)
+    fits = (
+        family.n_features == width
+        and family.n_tables == config.l
+        and 1 <= family.n_buckets <= _MAX_BUCKETS
+        and family.hashes(np.zeros((0, width), np.float32)).shape[1:]
+        in ((config.l, config.k), (config.l, 1))
+    )
+    if "bins" in arrays:
+        bins, places = arrays["bins"], arrays["places"]
+        fits = (
+            fits and bins.shape == places.shape and bool(((bins >= -1) & (bins < n_hashes)).all())
+        )
+    if not fits:
+        raise ModelError(f"{path}: the arrays {name} do not fit each other; the file is damaged")
+    return family
+
+
+def _read_wide(file: ArrayFile, path: Path, n_features: int, n_labels: int) -> Wide:
+    """The wide path, with every feature in bounds and ascending in its label."""
+    indptr = file.take("wide.indptr", np.int64, (n_labels + 1,))
+    features = file.take("wide.features", np.int32, (None,))
+    size = len(features)
+    wide = Wide(
+        indptr,
+        features,
+        file.take("wide.weights", np.float32, (size,)),
+        file.take("wide.squares", np.float32, (size,)),
+    )
+    if indptr[0] != 0 or indptr[-1] != size or (np.diff(indptr) < 0).any():
+        raise ModelError(f"{path}: wide.indptr does not cut {size} entries into rows")
+    if size and not (features.min() >= 0 and features.max() < n_features):
+        raise ModelError(f"{path}: wide.features has an id outside of 0 to {n_features - 1}")
+    falls = features[1:] <= features[:-1]
+    falls[indptr[(indptr > 0) & (indptr < size)] - 1] = False
+    if falls.any():
+        raise ModelError(f"{path}: wide.features does not ascend in every row")
+    return wide
