@@ -149,3 +149,163 @@ def retrieve(buckets, probes, example, limit, cap, strategy, min_count, seed):
         least = min_count if strategy == "threshold" else 1
         found = sorted((f for f in found if f[1] >= least), key=lambda f: (-f[1], f[0]))[:limit]
     return found, n_cut
+
+
+# --- optimizers and losses, in float64
+
+BIAS_INPUT = 0.1
+ADAGRAD_START, WIDE_START = 1e-2, 1e-6
+
+
+def with_bias(H):
+    return np.column_stack([H, np.full(len(H), BIAS_INPUT)])
+
+
+def optimizer_state(kind, shape):
+    """Adagrad's sum of mean squared gradients; Adam's moments and the steps of every row."""
+    return {
+        "adagrad": lambda: {"squares": np.full(shape[0], ADAGRAD_START)},
+        "sgd": dict,
+        "adam": lambda: {"m": np.zeros(shape), "v": np.zeros(shape), "t": np.zeros(shape[0])},
+    }[kind]()
+
+
+def move_rows(kind, weight, gradient, rows, lr, decay=0.0, state=None):
+    """Move some rows of weights along their gradients; returns the new weights."""
+    weight, g = weight.astype(float), gradient[rows]
+    state = optimizer_state(kind, weight.shape) if state is None else state
+    if kind == "adagrad":
+        state["squares"][rows] += (g**2).mean(axis=1)
+        change = g / np.sqrt(state["squares"][rows])[:, None]
+    elif kind == "sgd":
+        change = g
+    else:
+        state["t"][rows] += 1
+        state["m"][rows] = 0.9 * state["m"][rows] + 0.1 * g
+        state["v"][rows] = 0.999 * state["v"][rows] + 0.001 * g**2
+        t = state["t"][rows][:, None]
+        m, v = state["m"][rows] / (1 - 0.9**t), state["v"][rows] / (1 - 0.999**t)
+        change = m / (np.sqrt(v) + 1e-8)
+    weight[rows] -= lr * change + lr * decay * weight[rows]
+    return weight
+
+
+def strata_weights(active, tail, n_neurons):
+    """How many neurons each neuron stands for: 1 in T, (N - |T|) / |U| in U, 0 elsewhere."""
+    rest = np.setdiff1d(tail, active)
+    weights = np.zeros(n_neurons)
+    if len(rest):
+        weights[rest] = (n_neurons - len(active)) / len(rest)
+    weights[active] = 1
+    return weights
+
+
+def stratified_loss(kind, labels, weights, logits):
+    """Loss of one example and its gradient by the logits (N,)."""
+    target = np.zeros(len(logits))
+    target[labels] = 1
+    if kind == "softmax":
+        if len(labels) == 0:
+            return 0.0, np.zeros(len(logits))
+        top = logits[weights > 0].max()
+        masses = np.where(weights > 0, weights * np.exp(np.minimum(logits - top, 0)), 0)
+        loss = np.log(masses.sum()) + top - logits[labels].mean()
+        return loss, masses / masses.sum() - target / len(labels)
+    sign = 2 * target - 1
+    if kind == "bce":
+        losses = np.logaddexp(0, -sign * logits)
+        return weights @ losses, weights * -sign * np.exp(-np.logaddexp(0, sign * logits))
+    short = np.maximum(1 - sign * logits, 0)
+    return weights @ short**2, weights * -2 * sign * short
+
+
+def central_differences(function, at, step=1e-6):
+    """Gradient of a function of a vector."""
+    moved = np.eye(len(at)) * step
+    return np.array([(function(at + m) - function(at - m)) / (2 * step) for m in moved])
+
+
+# --- a network: neuron-major weights (n_out, n_in + 1), dense float64 arrays, masks for active sets
+
+
+def pair_logits(H, weight, active):
+    """Logits of every example's active neurons, one after the other."""
+    rows = zip(with_bias(H), active, strict=True)
+    return np.concatenate([weight[neurons] @ h for h, neurons in rows])
+
+
+def forward(weights, masks, mean, X):
+    """Inputs of every layer and gates of the hidden ones; a mask (n, n_out) of None is all."""
+    inputs, gates = [X], []
+    for weight, mask in zip(weights[:-1], masks, strict=True):
+        z = with_bias(inputs[-1]) @ weight.T
+        gates.append((z > 0) if mask is None else (z > 0) & mask)
+        inputs.append(z * gates[-1])
+    inputs[-1] = inputs[-1] - mean
+    return inputs, gates
+
+
+def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail):
+    """Summed loss, its gradients by all weights, and by the logits (n, N)."""
+    inputs, gates = forward(weights, masks, mean, X)
+    n_neurons = len(weights[-1])
+    deep, sparse = with_bias(inputs[-1]) @ weights[-1].T, X @ wide.T
+    total, delta = 0.0, np.zeros_like(deep)
+    for i, own in enumerate(active):
+        logits = deep[i].copy()
+        logits[own] += sparse[i, own]
+        strata = strata_weights(own, tail, n_neurons)
+        loss, delta[i] = stratified_loss(kind, labels[i], strata, logits)
+        total += loss
+    logit_gradient, gradients = delta, [delta.T @ with_bias(inputs[-1])]
+    for depth in range(len(gates) - 1, -1, -1):
+        delta = (delta @ weights[depth + 1][:, :-1]) * gates[depth]
+        gradients.insert(0, delta.T @ with_bias(inputs[depth]))
+    return total, gradients, logit_gradient
+
+
+def move_wide(weights, present, X, delta, active, lr, squares=None):
+    """Adagrad on every weight alone, example after example; ``present`` (N, d) are stored."""
+    weights = weights.astype(float)
+    squares = np.full(weights.shape, WIDE_START) if squares is None else squares
+    for i, own in enumerate(active):
+        for neuron in own:
+            there = present[neuron] & (X[i] != 0)
+            g = delta[i, neuron] * X[i, there]
+            squares[neuron, there] += g**2
+            weights[neuron, there] -= lr * g / np.sqrt(squares[neuron, there])
+    return weights
+
+
+def label_centroids(V, Y, length):
+    """Mean vector of every label's examples, scaled to one length; zeros without examples."""
+    sums = Y.T @ V
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return length * np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
+
+
+def centroid_start(H, Y, temperature):
+    """Output neurons (N, d) whose logit is the temperature where an average example points."""
+    lengths = np.linalg.norm(H, axis=1, keepdims=True)
+    unit = np.divide(H, lengths, out=np.zeros_like(H), where=lengths > 0)
+    return label_centroids(unit, Y, temperature / lengths.mean())
+
+
+def top_k(scores, k):
+    """Best first, the smaller id among equals; -1 and -inf where there are too few."""
+    order = np.lexsort((np.arange(len(scores)), -scores))[:k]
+    missing = k - len(order)
+    return (
+        np.concatenate([order, np.full(missing, -1)]),
+        np.concatenate([scores[order], np.full(missing, -np.inf)]),
+    )
+
+
+def rebuild_steps(first, decay, n_steps):
+    """Steps after which tables are rebuilt: every interval is exp(decay) times the one before."""
+    steps, due = [], first
+    for step in range(1, n_steps + 1):
+        if step >= due:
+            steps.append(step)
+            due = step + first * np.exp(decay * len(steps))
+    return steps

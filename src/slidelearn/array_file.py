@@ -35,8 +35,8 @@ def encode_arrays(arrays: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
     --------
     >>> from safetensors.numpy import load
     >>> parts = encode_arrays({"a": np.arange(3), "b": np.zeros((0, 2))})
-    >>> {name: array.shape for name, array in load(b"".join(parts)).items()}
-    {'a': (3,), 'b': (0, 2)}
+    >>> load(b"".join(parts))["a"]
+    array([0, 1, 2])
     """
     header, place = {}, 0
     for name, array in arrays.items():

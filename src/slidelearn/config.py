@@ -31,13 +31,13 @@ class TableConfig:
     n_buckets: int | None = None  # of centroids; None: sqrt(8 N)
     probes: int = 4  # buckets looked into in every table while training
     limit: int = 64  # most neurons retrieved for an example while training
-    predict_probes: int = 16  # buckets looked into in every table when predicting
-    predict_limit: int = 1024  # most neurons retrieved for an example when predicting
-    cap: int = 1024  # most neurons read from one bucket
+    predict_probes: int = 64  # buckets looked into in every table when predicting
+    predict_limit: int = 8192  # most neurons retrieved for an example when predicting
+    cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
     min_count: int = 2  # collisions that "threshold" asks for
-    rebuild_every: int = 100  # steps until the first rebuild
-    rebuild_decay: float = 0.3  # the time to the next rebuild grows by exp(decay * rebuilds)
+    rebuild_every: int = 500  # steps until the first rebuild
+    rebuild_decay: float = 0.5  # the time to the next rebuild grows by exp(decay * rebuilds)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -96,7 +96,7 @@ class Config:
     uniform: int = 300
     loss: str = "softmax"
     optimizer: str = "adagrad"
-    epochs: int = 5
+    epochs: int = 3
     batch_size: int = 256
     lr: float = 0.03
     hidden_lr: float = 0.03
@@ -203,10 +203,11 @@ def _convert(label: str, kind: str, value: Any, config: Any, name: str) -> Any:
         if not isinstance(value, dict):
             raise ConfigError(f"{label} is {value!r}, give a table of settings")
         return _replace(getattr(config, name) or TableConfig(), value, f"{label}.")
+    kind = kind.replace("<class '", "").replace("'>", "")
     accepted: tuple[type, ...] = {
         "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,),
         "int | None": (int, type(None)), "tuple[int, ...]": (list, tuple),
-    }.get(kind.replace("<class '", "").replace("'>", ""), ())  # fmt: skip
+    }.get(kind, ())  # fmt: skip
     wrong = not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted)
     if not wrong and isinstance(value, list | tuple):
         wrong = not all(isinstance(item, int) and not isinstance(item, bool) for item in value)

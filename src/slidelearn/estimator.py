@@ -245,7 +245,8 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
             scores = 1 / (1 + np.exp(-np.clip(scores, -700, 700)))
             if self.multilabel_:
                 return scores
-        return scores / scores.sum(axis=1, keepdims=True)
+        scores /= scores.sum(axis=1, keepdims=True)
+        return scores
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy of `predict` for class vectors; P@1, as a share, for sets of labels."""

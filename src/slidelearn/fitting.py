@@ -211,30 +211,31 @@ class _Run:
     time_limit: float = math.inf
     stopped: bool = False
     interrupted: bool = False
-    epoch_began: float = 0.0
+    epoch_began: float | None = None  # None between epochs
 
     def train(self, epochs: int, workers: Workers) -> None:
         """Run epochs until they are done, a limit is reached or Ctrl-C is pressed."""
         for number in range(epochs):
-            self.epoch_began = time.perf_counter()
             try:
+                self.epoch_began = time.perf_counter()
                 done = self.trainer.run_epoch(
                     self.data.X, self.data.Y, workers, show=self.show, stop=self.stop
                 )
+                self.epoch_began = None
+                if self.stopped or number == epochs - 1:
+                    self.refresh(workers)
+                self.tell(done, workers)
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()
                 self.interrupted = self.stopped = True
                 self.refresh(workers)
-                return
-            if self.stopped or number == epochs - 1:
-                self.refresh(workers)
-            self.tell(done, workers)
             if self.stopped:
                 return
 
     def elapsed(self) -> float:
-        """Seconds of training so far, in the middle of an epoch."""
-        return self.trainer.seconds + time.perf_counter() - self.epoch_began
+        """Seconds of training so far, also in the middle of an epoch."""
+        now = time.perf_counter()
+        return self.trainer.seconds + (0.0 if self.epoch_began is None else now - self.epoch_began)
 
     def show(self, progress: Progress) -> None:
         """Pass progress on, and give up if the network has diverged."""

@@ -88,7 +88,9 @@ class NeuronIndex:
         """
         dense = queries.dense or queries.width <= _MAX_DENSE_WIDTH
         if dense:
-            self.centring = Centring.fit(weight[:, :-1], BIAS_INPUT * weight[:, -1], _dense(queries))
+            self.centring = Centring.fit(
+                weight[:, :-1], BIAS_INPUT * weight[:, -1], _dense(queries)
+            )
         n, options = len(weight), {}
         sample = np.arange(n)
         if self.config.family == "centroids":

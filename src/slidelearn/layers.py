@@ -152,7 +152,15 @@ def update_rows(
 
     def move(start: int, end: int) -> None:
         _move_groups(
-            layer.weight, layer.optimizer, groups, start, end, *entry, vectors, shared_gradient, step
+            layer.weight,
+            layer.optimizer,
+            groups,
+            start,
+            end,
+            *entry,
+            vectors,
+            shared_gradient,
+            step,
         )
 
     run(move, pieces(len(groups.rows), _ROWS_PER_PIECE))

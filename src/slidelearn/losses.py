@@ -71,9 +71,7 @@ def stratified_loss(
 
 
 @njit(cache=True, nogil=True)
-def _mark_counted(
-    strata: Strata, start: int, end: int, counted: NDArray[np.bool_]
-) -> None:
+def _mark_counted(strata: Strata, start: int, end: int, counted: NDArray[np.bool_]) -> None:
     """Mark the members of the shared tail (m,) that are not among the pairs start to end."""
     counted[:] = True
     for p in range(start, end):

@@ -82,9 +82,7 @@ def make_network(
     for depth, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         scale = np.sqrt(2 / (n_out if depth == 0 else n_in))
         hidden.append(
-            make_layer(
-                n_in, n_out, hashed=hashed, optimizer=config.optimizer, scale=scale, rng=rng
-            )
+            make_layer(n_in, n_out, hashed=hashed, optimizer=config.optimizer, scale=scale, rng=rng)
         )
         indexes.append(
             NeuronIndex(config.hidden_tables, config.seed + depth + 1)

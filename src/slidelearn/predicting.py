@@ -37,9 +37,7 @@ class TopK(NamedTuple):
     active: int
 
 
-def predict_topk(
-    network: Network, X: csr_matrix, k: int, *, exact: bool, workers: Workers
-) -> TopK:
+def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, workers: Workers) -> TopK:
     """Find the k best labels of every example X (n, d), a canonical float32 matrix.
 
     Parameters

@@ -147,9 +147,7 @@ def dot_row(rows: Rows, row: int, weight: NDArray[np.float32]) -> np.float32:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def add_scaled_row(
-    rows: Rows, row: int, scale: np.float32, out: NDArray[np.float32]
-) -> None:
+def add_scaled_row(rows: Rows, row: int, scale: np.float32, out: NDArray[np.float32]) -> None:
     """Add ``scale`` times one row, its constant included, to a vector (width + 1,)."""
     start, end = rows.indptr[row], rows.indptr[row + 1]
     values = rows.values[start:end]
@@ -164,9 +162,7 @@ def add_scaled_row(
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _sparse_product(
-    rows: Rows, weight: NDArray[np.float32], out: NDArray[np.float32]
-) -> None:
+def _sparse_product(rows: Rows, weight: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Sum the weight rows of every stored input: (width + 1, m) -> out (n, m)."""
     for row in range(len(rows.indptr) - 1):
         sums = out[row]

@@ -127,9 +127,7 @@ def _forward_and_back(
         X = _drop_features(X, config.input_dropout, rng)
     x = sparse_rows(X)
     traces: list[Trace] = []
-    h = hidden_rows(
-        network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces
-    )
+    h = hidden_rows(network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces)
     strata = _active_set(network, h, Y, shared, place)
     pairs = Pairs(strata.indptr, strata.neurons)
     delta = np.empty(len(pairs.neurons), np.float32)
@@ -137,9 +135,7 @@ def _forward_and_back(
     if network.wide is not None:
         add_pair_scores(x, network.wide, pairs, delta)
     shared_delta = product(h, shared_weight)
-    loss = stratified_loss(
-        LOSS_KINDS[config.loss], strata, network.n_labels, delta, shared_delta
-    )
+    loss = stratified_loss(LOSS_KINDS[config.loss], strata, network.n_labels, delta, shared_delta)
     upstream = input_gradient(h, shared_weight, shared_delta)
     pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
     hidden = _back(network.hidden, traces, h, upstream)
@@ -203,7 +199,9 @@ def _update(
         if part.pairs is None:
             _update_dense(layer, part, hidden_step, workers)
         else:
-            _update_hashed(layer, part, _NO_IDS, np.empty((part.x.n, 0), np.float32), hidden_step, workers)
+            _update_hashed(
+                layer, part, _NO_IDS, np.empty((part.x.n, 0), np.float32), hidden_step, workers
+            )
     part = _merge([piece.output for piece in done])
     shared_delta = np.concatenate([piece.shared_delta for piece in done])
     step = Step(config.lr * lr_factor, config.weight_decay)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -73,6 +74,7 @@ def read_target(Y: Any, classes: NDArray[Any] | None = None) -> Target:
     if array.ndim == 2 and array.shape[1] > 1:
         return _read_indicator(array, classes, "dense")
     values = column_or_1d(array, warn=True)
+    assert_all_finite(values, input_name="Y")
     check_classification_targets(values)
     _check_kind(values, classes)
     return _encode(values, np.arange(len(values) + 1), classes, "vector")

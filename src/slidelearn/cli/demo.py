@@ -20,6 +20,7 @@ def demo(
 
     Nothing is downloaded and nothing is executed: sources are only parsed.
     """
+    from slidelearn.demo.plan import FULL, QUICK
     from slidelearn.demo.tour import run_tour
 
-    run_tour(ask, quick=quick, quiet=quiet)
+    run_tour(ask, plan=QUICK if quick else FULL, quiet=quiet)

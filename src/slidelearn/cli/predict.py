@@ -37,6 +37,7 @@ def predict(
     if k < 1:
         raise ConfigError(f"-k is {k}, ask for at least 1 label")
     from slidelearn.cli.inputs import Columns, load_features
+    from slidelearn.datasets.streams import file_errors
     from slidelearn.files import atomic_write
     from slidelearn.model_file import load_model
 
@@ -50,7 +51,7 @@ def predict(
         sys.stdout.buffer.writelines(lines)
         sys.stdout.buffer.flush()
         return
-    with atomic_write(output) as stream:
+    with file_errors(output), atomic_write(output) as stream:
         stream.writelines(lines)
 
 

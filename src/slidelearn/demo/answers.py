@@ -13,8 +13,12 @@ from slidelearn.demo.cache import Learned
 __all__ = ["Answer", "find", "print_answer"]
 
 _SHOWN = 8
-_ASKED = 40  # enough for 8 names besides builtins
-_BUILTINS = frozenset(dir(builtins))
+_ALSO = 5  # builtins that are mentioned
+_ASKED = 40  # enough for these names besides builtins
+_COMMON_TYPES = (bytes, dict, int, list, set, str, tuple)
+_BUILTINS = frozenset(dir(builtins)).union(
+    f".{method}" for kind in _COMMON_TYPES for method in dir(kind)
+)
 
 
 class Answer(NamedTuple):
@@ -25,7 +29,8 @@ class Answer(NamedTuple):
     names : list of (str, float)
         Names of functions with their scores, best first.
     builtins : list of str
-        Built-in functions that scored as well as these; nearly every function calls some.
+        Built-in functions, and methods of built-in types, that scored as well as these; nearly
+        every function calls some.
     share : float
         Share of the output neurons that were computed.
     milliseconds : float
@@ -56,7 +61,7 @@ def find(learned: Learned, words: str) -> Answer:
     ]
     names = [(name, score) for name, score in found if name not in _BUILTINS][:_SHOWN]
     lowest = names[-1][1] if names else -np.inf
-    plain = [name for name, score in found if name in _BUILTINS and score >= lowest]
+    plain = [name for name, score in found if name in _BUILTINS and score >= lowest][:_ALSO]
     return Answer(names, plain, top.active / n_labels, milliseconds)
 
 
@@ -69,8 +74,8 @@ def print_answer(words: str, answer: Answer, console: Console) -> None:
     for name, score in answer.names:
         console.print(f"  {score:7.2f}  {_call(name)}", soft_wrap=True)
     if answer.builtins:
-        also = ", ".join(answer.builtins)
-        console.print(f"  and the builtins {also}", style="dim", soft_wrap=True)
+        also = ", ".join(map(_call, answer.builtins))
+        console.print(f"  and {also}", style="dim", soft_wrap=True)
     console.print(
         f"  {100 * answer.share:.2g} % of the neurons in {answer.milliseconds:.1f} ms",
         style="dim",

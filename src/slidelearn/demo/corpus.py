@@ -23,7 +23,7 @@ from slidelearn.datasets import Dataset, as_csr_features, as_csr_labels
 from slidelearn.demo.functions import Function, functions_of, split_words
 from slidelearn.errors import DataError
 
-__all__ = ["Corpus", "Problem", "collect", "vectorise"]
+__all__ = ["Corpus", "Problem", "collect", "make_encoder", "vectorise"]
 
 # Tests call what they test and little else; vendored copies would be in training and held out.
 _PASSED_OVER = frozenset(
@@ -174,7 +174,7 @@ def vectorise(corpus: Corpus, seed: int = 0, *, min_count: int = 1) -> Problem:
     label_names = sorted(name for name, count in counts.items() if count >= min_count)
     if not label_names:
         raise DataError(f"no name is called by {min_count} training functions; lower min_count")
-    encoder = TfidfVectorizer(analyzer=split_words, min_df=2, sublinear_tf=True, dtype=np.float32)
+    encoder = make_encoder()
     try:
         X_train = encoder.fit_transform([corpus.texts[row] for row in rows[0]])
     except ValueError:
@@ -194,6 +194,25 @@ def vectorise(corpus: Corpus, seed: int = 0, *, min_count: int = 1) -> Problem:
         for X, part in zip((X_train, X_test), rows, strict=True)
     )
     return Problem(train, test, encoder)
+
+
+def make_encoder(vocabulary: list[str] | None = None) -> TfidfVectorizer:
+    """Make the encoder of words, to be fitted; or for known words, which then only needs `idf_`.
+
+    Examples
+    --------
+    >>> encoder = make_encoder(["array", "sort"])
+    >>> encoder.idf_ = np.ones(2)
+    >>> encoder.transform(["sortInPlace"]).toarray().tolist()
+    [[0.0, 1.0]]
+    """
+    return TfidfVectorizer(
+        analyzer=split_words,
+        min_df=2 if vocabulary is None else 1,
+        sublinear_tf=True,
+        dtype=np.float32,
+        vocabulary=vocabulary,
+    )
 
 
 def _label_matrix(calls: list[list[str]], ids: dict[str, int]) -> csr_matrix:

@@ -104,7 +104,7 @@ def _read(plan: Plan) -> Problem:
     """The learning problem of a plan."""
     roots = None if plan.roots is None else [Path(root) for root in plan.roots]
     corpus = collect(roots, max_functions=plan.max_functions, seconds=plan.read_seconds)
-    return vectorise(corpus)
+    return vectorise(corpus, min_count=plan.min_count)
 
 
 @contextmanager

@@ -1,0 +1,241 @@
+"""Model folders: what was saved comes back, at every moment, and nothing else is believed."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, load_file, save
+
+from problems import clusters
+from slidelearn import model_file
+from slidelearn.array_file import encode_arrays
+from slidelearn.datasets import Dataset
+from slidelearn.errors import ModelError
+from slidelearn.fitting import continue_model, fit_model
+from slidelearn.model_file import load_model, save_model
+from slidelearn.network_arrays import name_arrays
+
+QUICK = {"hidden": [24], "uniform": 10, "epochs": 1, "batch_size": 64, "threads": 1}
+KINDS = {
+    "default": {},
+    "no tables": {"uniform": 100, "wide": 0},
+    "simhash": {"hidden_tables": {"family": "simhash", "k": 3, "l": 4}, "optimizer": "adam"},
+    "dwta": {"tables": {"family": "dwta", "k": 2, "l": 4}, "optimizer": "sgd"},
+    "minhash": {"hidden": [24, 16], "tables": {"family": "minhash", "k": 1, "l": 4}},
+}
+
+
+def trained(changes=None, names=False):
+    X, Y, _ = clusters()
+    labels = [f"label\n{i} é" for i in range(Y.shape[1])] if names else None
+    features = [f"word{i}" for i in range(X.shape[1])] if names else None
+    return fit_model(Dataset(X, Y, labels, features), QUICK | (changes or {}))
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    return trained()
+
+
+def tamper(folder, change_arrays=None, change_header=None, change_bytes=None):
+    """Change a folder by hand, with file names and checksums made to fit."""
+    header = json.loads((folder / "config.json").read_text())
+    entry = header["files"]["weights"]
+    arrays = load_file(folder / entry["name"])
+    if change_arrays is not None:
+        change_arrays(arrays)
+    data = save(arrays)
+    if change_bytes is not None:
+        data = change_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"weights-{digest[:16]}.safetensors"
+    (folder / name).write_bytes(data)
+    header["files"]["weights"] = {"name": name, "bytes": len(data), "sha256": digest}
+    if change_header is not None:
+        change_header(header)
+    (folder / "config.json").write_text(json.dumps(header))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_saved_comes_back(kind, tmp_path):
+    model = trained(KINDS[kind], names=True)
+    save_model(model, tmp_path / "new" / "folder")
+    loaded = load_model(tmp_path / "new" / "folder")
+    for field in ("config", "label_names", "feature_names", "facts"):
+        assert getattr(loaded, field) == getattr(model, field)
+    ours, theirs = name_arrays(model), name_arrays(loaded)
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(theirs[name], array, err_msg=name, strict=True)
+    for index, restored in zip(model.network.indexes, loaded.network.indexes, strict=True):
+        assert (index is None) == (restored is None)
+        if index is not None:
+            np.testing.assert_array_equal(restored.tables.neurons, index.tables.neurons)
+            np.testing.assert_array_equal(restored.tables.offsets, index.tables.offsets)
+            assert restored.seed == index.seed
+    X, Y, _ = clusters(seed=1)
+    for exact in (True, False):
+        here, there = (m.predict_topk(X, 5, exact=exact) for m in (model, loaded))
+        np.testing.assert_array_equal(here.labels, there.labels)
+        np.testing.assert_array_equal(here.scores, there.scores)
+    further = [continue_model(m, Dataset(X, Y), epochs=1) for m in (model, loaded)]
+    weights = [m.network.output.weight for m in further]
+    np.testing.assert_array_equal(*weights)
+
+
+def test_arrays_are_encoded_as_safetensors_does():
+    rng = np.random.default_rng(0)
+    arrays = {
+        "matrix": rng.random((3, 4)).astype(np.float32),
+        "column-major": np.asfortranarray(rng.random((3, 4))),
+        "scalar": np.array(3.5),
+        "empty": np.zeros((0, 4), np.int32),
+        "ids": np.arange(5),
+    }
+    restored = load(b"".join(encode_arrays(arrays)))
+    assert restored.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(restored[name], array, strict=True)
+
+
+def test_a_save_replaces_the_model_and_nothing_else(small_model, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    (tmp_path / "weights-of-mine.safetensors").write_text("mine")
+    save_model(trained(names=True), tmp_path)
+    save_model(small_model, tmp_path)
+    assert load_model(tmp_path).label_names is None
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 4
+    assert {"config.json", "metrics.jsonl", "weights-of-mine.safetensors"} < set(names)
+
+
+@pytest.mark.parametrize("fails", ["weights-", "config.json"])
+def test_a_save_that_fails_leaves_the_old_model(small_model, tmp_path, monkeypatch, fails):
+    save_model(small_model, tmp_path)
+    before = load_model(tmp_path).network.output.weight
+    atomic_write = model_file.atomic_write
+
+    def full_disk(path):
+        if path.name.startswith(fails):
+            raise OSError(28, "No space left on device")
+        return atomic_write(path)
+
+    monkeypatch.setattr(model_file, "atomic_write", full_disk)
+    with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\)"):
+        save_model(trained({"seed": 1}), tmp_path)
+    np.testing.assert_array_equal(load_model(tmp_path).network.output.weight, before)
+    monkeypatch.undo()
+    save_model(small_model, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2  # what the failed save left is gone
+
+
+def test_folders_without_a_model(small_model, tmp_path):
+    with pytest.raises(ModelError, match="there is no such folder"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match=r"config\.json: there is no such file"):
+        load_model(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="is a file, not a model folder"):
+        load_model(tmp_path / "file")
+    with pytest.raises(ModelError, match="cannot be written"):
+        save_model(small_model, tmp_path / "file")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"config\.json: not a JSON file"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h.update(format=2), "format 2 is newer than 1.*upgrade"),
+        (lambda h: h.pop("format"), "states no format"),
+        (lambda h: h.pop("config"), "config is missing"),
+        (lambda h: h.update(n_labels=0), "n_labels 0, expected"),
+        (lambda h: h.update(n_labels=41), "array output.weight is F32 40x25, .* F32 41x25"),
+        (lambda h: h.update(n_features=10**9), "array hidden.0.weight is F32 61x24"),
+        (lambda h: h["config"].update(lr="high"), "lr is 'high'"),
+        (lambda h: h["config"].update(optimizer="adam"), "array hidden.0.squares is F32 61"),
+        (lambda h: h["config"]["tables"].update(family="dwta"), "index.family.bins is missing"),
+        (lambda h: h["config"]["tables"].update(l=2), "centroids is F32 1x"),
+        (lambda h: h["files"].pop("weights"), "the weights file is None"),
+        (lambda h: h["files"]["weights"].update(name="../x"), "file is '../x', no name of such"),
+        (lambda h: h["files"]["weights"].update(bytes=3), "but config.json says 3"),
+        (lambda h: h["files"]["weights"].update(sha256="0"), "checksum is not that in config.json"),
+        (lambda h: h["files"].update(labels=h["files"]["weights"]), "the labels file is"),
+    ],
+)
+def test_what_config_json_says_is_checked(small_model, tmp_path, change, message):
+    save_model(small_model, tmp_path)
+    tamper(tmp_path, change_header=change)
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path)
+
+
+def set_entry(name, place, value):
+    def change(arrays):
+        arrays[name].reshape(-1)[place] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            set_entry("output.index.codes", 3, 10**6),
+            "code 1000000 of row 3, table 0 is not a bucket",
+        ),
+        (set_entry("output.index.codes", 3, -1), "code -1 of row 3"),
+        (set_entry("wide.features", 0, -1), "wide.features has an id outside of 0 to 59"),
+        (set_entry("wide.features", 5, 60), "wide.features has an id outside of 0 to 59"),
+        (set_entry("wide.features", 0, 59), "wide.features does not ascend"),
+        (set_entry("wide.indptr", 0, 1), "wide.indptr does not cut"),
+        (set_entry("wide.indptr", 20, 10**9), "wide.indptr does not cut"),
+        (lambda arrays: arrays.pop("mean"), "the array mean is missing"),
+        (lambda arrays: arrays.update(mean=np.zeros(24)), "array mean is F64 24"),
+    ],
+)
+def test_the_content_of_arrays_is_checked(small_model, tmp_path, change, message):
+    save_model(small_model, tmp_path)
+    tamper(tmp_path, change_arrays=change)
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path)
+
+
+def test_the_arrays_of_a_hash_family_are_checked(tmp_path):
+    save_model(trained(KINDS["dwta"]), tmp_path)
+    tamper(tmp_path, change_arrays=set_entry("output.index.family.bins", 0, 8))
+    with pytest.raises(ModelError, match=r"output\.index\.family do not fit each other"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda b: b[:-1], lambda b: b[:9], lambda b: b"", lambda b: b + b"x"]
+)
+def test_a_file_that_is_no_safetensors(small_model, tmp_path, change):
+    save_model(small_model, tmp_path)
+    tamper(tmp_path, change_bytes=change)
+    with pytest.raises(ModelError, match="not a whole safetensors file"):
+        load_model(tmp_path)
+
+
+def test_a_damaged_or_missing_file(tmp_path):
+    save_model(trained(names=True), tmp_path)
+    labels = next(tmp_path.glob("labels-*.json"))
+    content = bytearray(labels.read_bytes())
+    content[5] ^= 1
+    labels.write_bytes(content)
+    with pytest.raises(ModelError, match=r"labels-.*the file is damaged"):
+        load_model(tmp_path)
+    labels.unlink()
+    with pytest.raises(ModelError, match=r"labels-.*cannot be read"):
+        load_model(tmp_path)
+
+
+def test_names_must_fit(tmp_path):
+    model = trained(names=True)
+    model.label_names = model.label_names[1:]
+    save_model(model, tmp_path)
+    with pytest.raises(ModelError, match=r"labels-.* holds 39 names, but config.json says 40"):
+        load_model(tmp_path)

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import naive
+from batches import random_features, random_labels
+from slidelearn.config import Config
+from slidelearn.model import Model, prepare_features
+from slidelearn.predicting import all_scores, predict_topk
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
+
+N, D, N_LABELS = 150, 20, 40
+EVERY_NEURON = {"predict_probes": 64, "predict_limit": N_LABELS, "cap": N_LABELS}
+HASHED_HIDDEN = {"family": "simhash", "k": 2, "l": 3, "limit": 5, "cap": 4}
+
+
+def started(**settings):
+    """A network at its start, its settings and examples."""
+    X, Y = random_features(N, D), random_labels(N, N_LABELS)
+    config = Config.from_dict({"hidden": [12], "uniform": 5, "normalize": False} | settings)
+    with Workers(1) as workers:
+        return Trainer.start(config, X, Y, workers).network, config, X
+
+
+def predict(network, X, k, *, exact, threads=1):
+    with Workers(threads) as workers:
+        return predict_topk(network, X, k, exact=exact, workers=workers)
+
+
+def scores_of(network, X, threads=1):
+    with Workers(threads) as workers:
+        return all_scores(network, X, workers)
+
+
+def oracle_scores(network, X):
+    weights = [layer.weight.T.astype(float) for layer in network.hidden]
+    weights.append(network.output.weight.astype(float))
+    (*_, H), _ = naive.forward(weights, [None] * len(network.hidden), network.mean, X.toarray())
+    out = naive.with_bias(H) @ weights[-1].T
+    if network.wide is not None:
+        for label in range(N_LABELS):
+            own = slice(*network.wide.indptr[label : label + 2])
+            features = network.wide.features[own]
+            out[:, label] += X.toarray()[:, features] @ network.wide.weights[own]
+    return out
+
+
+def equal(a, b):
+    return np.array_equal(a.labels, b.labels) and np.array_equal(a.scores, b.scores)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("wide", [0.0, 4.0])
+def test_all_scores(wide):
+    network, _, X = started(wide=wide)
+    X = X[:10]
+    assert_allclose(scores_of(network, X), oracle_scores(network, X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 3, N_LABELS, N_LABELS + 4])
+def test_exact_topk(k):
+    network, _, X = started()
+    top = predict(network, X, k, exact=True)
+    scores = scores_of(network, X)
+    refs = [naive.top_k(row, k) for row in scores]
+    assert_allclose(top.scores, [ref for _, ref in refs], rtol=1e-5, atol=1e-5)
+    chosen = np.take_along_axis(scores, np.maximum(top.labels, 0), 1)
+    assert_allclose(np.where(top.labels < 0, -np.inf, chosen), top.scores, rtol=1e-5, atol=1e-5)
+    assert all(len(set(row[row >= 0])) == min(k, N_LABELS) for row in top.labels)
+    assert top.active == N * N_LABELS
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("exact", [True, False])
+def test_equal_scores_come_in_order_of_their_ids(exact):
+    network, _, X = started(wide=0, tables={"family": "simhash", "k": 2} | EVERY_NEURON)
+    network.output.weight[:] = network.output.weight[:3].repeat(14, axis=0)[:N_LABELS]
+    X = X[:8]
+    top = predict(network, X, 20, exact=exact)
+    for i, scores in enumerate(scores_of(network, X)):
+        ref, _ = naive.top_k(np.round(scores, 3), 20)
+        assert top.labels[i].tolist() == ref.tolist()
+
+
+@pytest.mark.parametrize("family", ["simhash", "dwta", "centroids"])
+@pytest.mark.parametrize("strategy", ["vanilla", "topk"])
+def test_hashed_prediction_is_exact_where_every_neuron_is_retrieved(family, strategy):
+    tables = {"family": family, "k": 2, "l": 2, "strategy": strategy} | EVERY_NEURON
+    network, _, X = started(tables=tables)
+    exact, hashed = (predict(network, X, 5, exact=exact) for exact in (True, False))
+    assert_allclose(hashed.scores, exact.scores, rtol=1e-4, atol=1e-4)
+    assert (hashed.labels == exact.labels).mean() > 0.99
+    assert hashed.active == exact.active
+
+
+def test_hashed_prediction_gives_the_best_of_what_was_retrieved():
+    tables = {"family": "simhash", "k": 3, "l": 1, "predict_probes": 1, "predict_limit": 6}
+    network, _, X = started(tables=tables)
+    top, scores = predict(network, X, 8, exact=False), scores_of(network, X)
+    assert (top.labels[:, 6:] == -1).all()
+    assert np.isneginf(top.scores[top.labels < 0]).all()
+    assert top.active == (top.labels >= 0).sum() < N * 6
+    chosen = np.take_along_axis(scores, np.maximum(top.labels, 0), 1)
+    found = top.labels >= 0
+    assert_allclose(top.scores[found], chosen[found], rtol=1e-4, atol=1e-4)
+    ordered = np.where(found, top.scores, -1e9)
+    assert (np.diff(ordered, axis=1) <= 0).all()
+
+
+def test_a_network_without_tables_is_always_scored_in_full():
+    network, _, X = started(uniform=N_LABELS)
+    assert network.indexes[-1] is None
+    assert equal(predict(network, X, 3, exact=False), predict(network, X, 3, exact=True))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("hidden_tables", [None, HASHED_HIDDEN], ids=["dense", "hashed"])
+def test_threads_do_not_change_predictions(exact, hidden_tables):
+    network, _, X = started(hidden_tables=hidden_tables)
+    first = predict(network, X, 3, exact=exact)
+    for threads in (2, 7):
+        assert equal(first, predict(network, X, 3, exact=exact, threads=threads))
+
+
+def test_scores_and_exact_predictions_agree_on_a_hashed_hidden_layer():
+    """Buckets over the cap are read in windows that depend on the example, not on its piece."""
+    network, _, X = started(hidden_tables=HASHED_HIDDEN, wide=0)
+    top, scores = predict(network, X, 1, exact=True), scores_of(network, X)
+    assert_allclose(top.scores[:, 0], scores.max(axis=1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("n", [0, 1])
+def test_few_examples(exact, n):
+    network, _, X = started()
+    top = predict(network, X[2 : 2 + n], 3, exact=exact)
+    assert top.labels.shape == top.scores.shape == (n, 3)
+    if n:
+        whole = predict(network, X, 3, exact=exact)
+        assert_allclose(top.scores[0], whole.scores[2], rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_scales_features_as_in_training():
+    network, _, X = started()
+    config = Config(normalize=True, threads=1)
+    model = Model(config, network, None, None, np.ones(N_LABELS))
+    lengths = np.linalg.norm(X.toarray(), axis=1, keepdims=True)
+    scaled = np.divide(X.toarray(), lengths, out=np.zeros((N, D)), where=lengths > 0)
+    before = X.copy()
+    assert_allclose(prepare_features(X, config).toarray(), scaled, rtol=1e-5, atol=1e-6)
+    assert_allclose(model.scores(X), scores_of(network, prepare_features(X, config)), rtol=1e-6)
+    assert equal(
+        model.predict_topk(X, 2), predict(network, prepare_features(X, config), 2, exact=False)
+    )
+    assert (X != before).nnz == 0
+    assert prepare_features(X, Config(normalize=False)) is X

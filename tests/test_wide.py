@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import naive
+from batches import label_lists, random_features, random_labels
+from slidelearn.layers import Pairs, group_entries
+from slidelearn.rows import sparse_rows
+from slidelearn.wide import add_all_scores, add_pair_scores, feature_major, make_wide, move_wide
+
+N, D, N_LABELS = 20, 9, 7
+NO_IDS = np.empty(0, np.int32)
+
+
+def make_problem(seed=0):
+    X, Y = random_features(N, D, seed), random_labels(N, N_LABELS, seed)
+    Y.data[Y.indices == 3] = 0
+    Y.eliminate_zeros()  # label 3 has no example
+    return X, Y
+
+
+def dense_weights(wide):
+    return feature_major(wide, D).T.toarray()
+
+
+def random_pairs(seed=1, size=4):
+    rng = np.random.default_rng(seed)
+    active = [rng.choice(N_LABELS, size, replace=False) for _ in range(N)]
+    active[2] = active[2][:0]
+    indptr = np.concatenate(([0], np.cumsum([len(a) for a in active])))
+    return Pairs(indptr, np.concatenate(active).astype(np.int32)), active
+
+
+@pytest.mark.nojit
+def test_weights_start_at_the_scaled_centroids():
+    X, Y = make_problem()
+    wide = make_wide(X, Y, 10.0)
+    ref = naive.label_centroids(X.toarray().astype(float), Y.toarray().astype(float), 10.0)
+    assert_allclose(dense_weights(wide), ref, rtol=1e-5, atol=1e-5)
+    assert not dense_weights(wide)[3].any()
+
+
+def test_a_weight_for_every_feature_and_label_that_occur_together():
+    X, Y = make_problem()
+    wide = make_wide(X, Y, 10.0)
+    together = Y.T.astype(int) @ (X != 0).astype(int)
+    together.sort_indices()
+    assert np.array_equal(wide.indptr, together.indptr)
+    assert np.array_equal(wide.features, together.indices)
+    assert (wide.squares == np.float32(naive.WIDE_START)).all()
+
+
+@pytest.mark.nojit
+def test_pair_scores_are_added():
+    X, Y = make_problem()
+    wide, (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
+    out = np.ones(len(pairs.neurons), np.float32)
+    add_pair_scores(sparse_rows(X), wide, pairs, out)
+    scores = X.toarray().astype(float) @ dense_weights(wide).T
+    ref = 1 + np.concatenate([row[own] for row, own in zip(scores, active, strict=True)])
+    assert_allclose(out, ref, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.nojit
+def test_all_scores_are_added():
+    X, Y = make_problem()
+    wide = make_wide(X, Y, 10.0)
+    turned = feature_major(wide, D)
+    out = np.ones((N, N_LABELS), np.float32)
+    indptr = turned.indptr.astype(np.int64)
+    add_all_scores(sparse_rows(X), indptr, turned.indices, turned.data, out)
+    assert_allclose(out, 1 + X.toarray() @ dense_weights(wide).T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.nojit
+def test_update():
+    X, Y = make_problem()
+    wide, (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
+    before = dense_weights(wide)
+    present = (Y.T.astype(int) @ (X != 0).astype(int)).toarray() > 0
+    deltas = np.random.default_rng(2).standard_normal(len(pairs.neurons)).astype(np.float32)
+    owners = np.repeat(np.arange(N), [len(a) for a in active])
+    groups = group_entries(pairs.neurons, NO_IDS)
+    for start, end in ((2, len(groups.rows)), (0, 2)):  # the order of tasks does not matter
+        move_wide(sparse_rows(X), wide, groups, start, end, owners, deltas, 0.1)
+    delta = np.zeros((N, N_LABELS))
+    delta[owners, pairs.neurons] = deltas
+    ref = naive.move_wide(before, present, X.toarray(), delta, active, 0.1)
+    assert_allclose(dense_weights(wide), ref, rtol=1e-5, atol=1e-5)
+    assert np.abs(ref - before).max() > 0.05
+
+
+def test_no_labels_at_all():
+    X, Y = random_features(3, D), random_labels(3, N_LABELS)[1:2][[0, 0, 0]]
+    assert label_lists(Y) == [[], [], []]
+    wide = make_wide(X, Y, 10.0)
+    assert wide.indptr.tolist() == [0] * (N_LABELS + 1)
+
+
+def test_ids_above_16_bits():
+    X, Y = make_problem()
+    far_X, far_Y = X.copy(), Y.copy()
+    far_X.resize(N, D + 70_000)
+    far_X.indices += 70_000
+    far_Y.resize(N, N_LABELS + 66_000)
+    far_Y.indices += 66_000
+    near, far = make_wide(X, Y, 10.0), make_wide(far_X, far_Y, 10.0)
+    assert np.array_equal(far.features, near.features + 70_000)
+    assert np.array_equal(far.weights, near.weights)
+    pairs, _ = random_pairs()
+    scores = np.zeros((2, len(pairs.neurons)), np.float32)
+    add_pair_scores(sparse_rows(X), near, pairs, scores[0])
+    far_pairs = Pairs(pairs.indptr, pairs.neurons + np.int32(66_000))
+    add_pair_scores(sparse_rows(far_X), far, far_pairs, scores[1])
+    assert np.array_equal(scores[0], scores[1])
+    assert scores.any()
