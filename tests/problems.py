@@ -11,7 +11,10 @@ def clusters(n=400, n_labels=40, n_features=60, seed=0, first_label=0):
     """
     rng = np.random.default_rng(seed)
     own = np.stack(
-        [np.random.default_rng(label).permutation(n_features)[:3] for label in range(2 * n_labels)]
+        [
+            np.random.default_rng(label).choice(n_features, 3, replace=False)
+            for label in range(2 * n_labels)
+        ]
     )
     labels = np.concatenate([np.arange(n_labels), rng.integers(0, n_labels, n - n_labels)])
     labels += first_label

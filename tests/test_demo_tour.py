@@ -102,7 +102,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(plan, cache, lessons, ca
 
 def test_another_plan_or_set_of_packages_has_another_cache(plan, cache, monkeypatch):
     folders = {cache_folder(plan), cache_folder(Plan())}
-    monkeypatch.setattr("slidelearn.demo.cache.distributions", lambda: [])
+    monkeypatch.setattr("slidelearn.demo.cache.distributions", list)
     assert len(folders | {cache_folder(plan)}) == 3
 
 

@@ -19,7 +19,15 @@ from slidelearn.fitting import FitEvents, continue_model, fit_model
 from slidelearn.growing import _join_wide
 from slidelearn.wide import make_wide
 
-QUICK = {"hidden": [32], "uniform": 10, "epochs": 3, "batch_size": 64, "dropout": 0.1, "threads": 1}
+QUICK = {
+    "hidden": [32],
+    "uniform": 10,
+    "wide": 10.0,
+    "epochs": 3,
+    "batch_size": 64,
+    "dropout": 0.1,
+    "threads": 1,
+}
 SIMHASH = {"family": "simhash", "k": 3, "l": 4}
 
 

@@ -16,7 +16,7 @@ from slidelearn.fitting import continue_model, fit_model
 from slidelearn.model_file import load_model, save_model
 from slidelearn.network_arrays import name_arrays
 
-QUICK = {"hidden": [24], "uniform": 10, "epochs": 1, "batch_size": 64, "threads": 1}
+QUICK = {"hidden": [24], "uniform": 10, "wide": 10.0, "epochs": 1, "batch_size": 64, "threads": 1}
 KINDS = {
     "default": {},
     "no tables": {"uniform": 100, "wide": 0},

@@ -83,7 +83,7 @@ def test_equal_scores_come_in_order_of_their_ids(exact):
         assert top.labels[i].tolist() == ref.tolist()
 
 
-@pytest.mark.parametrize("family", ["simhash", "dwta", "centroids"])
+@pytest.mark.parametrize("family", ["simhash", "centroids"])
 @pytest.mark.parametrize("strategy", ["vanilla", "topk"])
 def test_hashed_prediction_is_exact_where_every_neuron_is_retrieved(family, strategy):
     tables = {"family": family, "k": 2, "l": 2, "strategy": strategy} | EVERY_NEURON
@@ -153,5 +153,5 @@ def test_a_model_scales_features_as_in_training():
     assert equal(
         model.predict_topk(X, 2), predict(network, prepare_features(X, config), 2, exact=False)
     )
-    assert (X != before).nnz == 0
+    assert (before != X).nnz == 0
     assert prepare_features(X, Config(normalize=False)) is X

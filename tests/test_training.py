@@ -238,7 +238,7 @@ def test_rebuilds_follow_the_schedule_across_epochs(monkeypatch):
 
 
 def test_reports_and_progress():
-    X, Y = some_examples(n=130)
+    X, Y = some_examples(n=130, n_labels=40)
     config = Config.from_dict(QUICK | {"batch_size": 50})
     seen = []
     with Workers(2) as workers:

@@ -43,7 +43,7 @@ def test_weights_start_at_the_scaled_centroids():
 def test_a_weight_for_every_feature_and_label_that_occur_together():
     X, Y = make_problem()
     wide = make_wide(X, Y, 10.0)
-    together = Y.T.astype(int) @ (X != 0).astype(int)
+    together = (Y.T.astype(int) @ (X != 0).astype(int)).tocsr()
     together.sort_indices()
     assert np.array_equal(wide.indptr, together.indptr)
     assert np.array_equal(wide.features, together.indices)

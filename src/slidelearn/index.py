@@ -64,6 +64,7 @@ class NeuronIndex:
     """
 
     def __init__(self, config: TableConfig, seed: int) -> None:
+        """Make an index without tables; `fit` makes them."""
         self.config = config
         self.seed = seed
         self.family: HashFamily | None = None

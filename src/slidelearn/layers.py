@@ -49,12 +49,12 @@ class Layer(NamedTuple):
     @property
     def n_in(self) -> int:
         """Inputs, without the constant."""
-        return self.weight.shape[1 if self.hashed else 0] - 1
+        return int(self.weight.shape[1 if self.hashed else 0]) - 1
 
     @property
     def n_out(self) -> int:
         """Neurons."""
-        return self.weight.shape[0 if self.hashed else 1]
+        return int(self.weight.shape[0 if self.hashed else 1])
 
 
 class Pairs(NamedTuple):
@@ -212,7 +212,7 @@ def pair_input_gradient(
     delta: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Add to the gradient of the stored inputs, ``out`` like ``rows.values``, from (n_pairs,) delta."""
+    """Add to the stored inputs' gradient, ``out`` like ``rows.values``, from (n_pairs,) delta."""
     for i in range(len(pairs.indptr) - 1):
         start, end = rows.indptr[i], rows.indptr[i + 1]
         target, indices = out[start:end], rows.indices[start : end if not rows.dense else start]

@@ -96,15 +96,15 @@ def _softmax(
         pairs[:] = 0
         tail[:] = 0
         return 0.0
-    top = pairs[0]
+    top = float(pairs[0])
     for p in range(1, len(pairs)):
-        top = max(top, pairs[p])
+        top = max(top, float(pairs[p]))
     for j in range(len(tail)):
         if counted[j]:
-            top = max(top, tail[j])
-    mass, label_logits = np.float32(0), 0.0
+            top = max(top, float(tail[j]))
+    mass, label_logits = 0.0, 0.0
     for p in range(n_labels):
-        label_logits += pairs[p]
+        label_logits += float(pairs[p])
     for p in range(len(pairs)):
         pairs[p] = math.exp(pairs[p] - top)
         mass += pairs[p]
@@ -140,7 +140,7 @@ def _one_by_one(
     for j in range(len(tail)):
         loss, gradient = _decision(kind, tail[j], False)
         tail[j] = weight * gradient if counted[j] else np.float32(0)
-        total += weight * loss if counted[j] else 0.0
+        total += float(weight) * loss if counted[j] else 0.0
     return total
 
 
@@ -148,7 +148,7 @@ def _one_by_one(
 def _decision(kind: int, logit: np.float32, is_label: bool) -> tuple[float, np.float32]:
     """Loss and gradient of one neuron: BCE, or the squared hinge with a margin of 1."""
     sign = 1.0 if is_label else -1.0
-    margin = sign * logit
+    margin = sign * float(logit)
     if kind == _BCE:
         tail = math.exp(-abs(margin))
         miss = 1 / (1 + tail) if margin < 0 else tail / (1 + tail)

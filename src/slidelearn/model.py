@@ -58,7 +58,7 @@ class Model:
 
 
 def prepare_features(X: csr_matrix, config: Config) -> csr_matrix:
-    """Scale every example to length 1 if the settings say so; the caller's data stay as they are."""
+    """Scale every example to length 1 if the settings say so, without changing the caller's X."""
     if not config.normalize:
         return X
     squares = np.zeros(X.shape[0], np.float64)

@@ -1,5 +1,6 @@
 """The network: layers in order, how a batch flows through them, and what one step changes."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ def make_network(
     widths = (n_features, *config.hidden)
     hashed = config.hidden_tables is not None
     hidden, indexes = [], []
-    for depth, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for depth, (n_in, n_out) in enumerate(pairwise(widths)):
         scale = np.sqrt(2 / (n_out if depth == 0 else n_in))
         hidden.append(
             make_layer(n_in, n_out, hashed=hashed, optimizer=config.optimizer, scale=scale, rng=rng)

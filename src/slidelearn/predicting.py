@@ -62,7 +62,7 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
         score = _scorer(network)
 
         def scan(start: int, end: int) -> int:
-            logits = score(X[start:end])
+            logits = score(X[start:end], start)
             _top_of_all(logits, labels[start:end], scores[start:end])
             return int(logits.size)
 
@@ -86,22 +86,21 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
 def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.float32]:
     """Logits of every label, (n, n_labels); for few labels, since the result is dense."""
     score = _scorer(network)
-    parts = workers.map(lambda start, end: score(X[start:end]), pieces(X.shape[0]))
+    parts = workers.map(lambda start, end: score(X[start:end], start), pieces(X.shape[0]))
     return np.concatenate([np.empty((0, network.n_labels), np.float32), *parts])
 
 
-def _scorer(network: Network) -> Callable[[csr_matrix], NDArray[np.float32]]:
-    """A function that computes all logits (n, n_labels) of a piece of examples."""
+def _scorer(network: Network) -> Callable[[csr_matrix, int], NDArray[np.float32]]:
+    """A function that computes all logits (n, n_labels) of a piece, and takes its first row."""
     wide = None if network.wide is None else feature_major(network.wide, network.n_features)
-    indptr = None if wide is None else wide.indptr.astype(np.int64)
 
-    def score(X: csr_matrix) -> NDArray[np.float32]:
+    def score(X: csr_matrix, first_example: int) -> NDArray[np.float32]:
         x = sparse_rows(X)
         weight = network.output.weight
-        h = hidden_rows(network, x)
+        h = hidden_rows(network, x, first_example=first_example)
         logits = product(h, weight.T if h.dense else np.ascontiguousarray(weight.T))
         if wide is not None:
-            add_all_scores(x, indptr, wide.indices, wide.data, logits)
+            add_all_scores(x, wide.indptr, wide.indices, wide.data, logits)
         return logits
 
     return score

@@ -182,7 +182,9 @@ def feature_major(wide: Wide, n_features: int) -> csr_matrix:
     """Turn the weights around to (n_features, n_labels), for scores of all labels."""
     shape = (len(wide.indptr) - 1, n_features)
     label_major = csr_matrix((wide.weights, wide.features, wide.indptr), shape=shape)
-    return label_major.tocsc().T
+    turned = label_major.tocsc().T
+    turned.indptr = turned.indptr.astype(np.int64)
+    return turned
 
 
 @njit(cache=True, nogil=True)

@@ -30,6 +30,7 @@ class Workers:
     """
 
     def __init__(self, n_threads: int) -> None:
+        """Plan ``n_threads`` threads; they start with the context."""
         self._n = n_threads
         self._pool: ThreadPoolExecutor | None = None
 
