@@ -46,13 +46,13 @@ _H1 = TableConfig(
     rebuild_decay=0.1,
 )
 _H2 = TableConfig(
-    family="simhash",
-    k=4,
-    l=64,
+    family="centroids",
+    n_buckets=5,
+    l=4,
     probes=2,
     limit=3,
-    predict_probes=2,
-    predict_limit=5,
+    predict_probes=3,
+    predict_limit=7,
     strategy="topk",
     rebuild_every=20,
     rebuild_decay=0.1,
@@ -324,7 +324,8 @@ def _draw_tables(axis: Any, name: str, sizes: NDArray[np.int64], probes: NDArray
     """One row per table, one cell per bucket: the fuller the darker, hit ones in colour."""
     n_tables, n_buckets = sizes.shape
     shown = min(n_tables, _TABLES_SHOWN)
-    axis.imshow(sizes[:shown], cmap="Greys", vmin=0, vmax=3 * max(sizes.max(), 1), aspect="auto")
+    shade = np.sqrt(sizes[:shown])  # few buckets are far fuller than the others
+    axis.imshow(shade, cmap="Greys", vmin=0, vmax=1.8 * max(shade.max(), 1), aspect="auto")
     for table in range(shown):
         for bucket in probes[table][probes[table] >= 0]:
             axis.axvspan(
@@ -387,7 +388,7 @@ def _draw_arrow(figure: Any, start: float, end: float) -> None:
     """An arrow between two panels, at half height."""
     from matplotlib.patches import FancyArrowPatch
 
-    margin = 0.15 * (end - start)
+    margin = 0.22 * (end - start)  # room for the labels of an axis
     figure.add_artist(
         FancyArrowPatch(
             (start + margin, 0.48),
@@ -436,7 +437,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     """Train, report and draw as the options ask."""
     digits = load(options.data)
-    dense, hashed = [], []
+    dense: list[Outcome] = []
+    hashed: list[Outcome] = []
     for seed in range(options.seeds):
         changes = {"seed": seed, "epochs": options.epochs, "threads": options.threads}
         for config, outcomes in ((_DENSE, dense), (_HASHED, hashed)):
