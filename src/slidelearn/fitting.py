@@ -257,14 +257,10 @@ class _Run:
 
     def refresh(self, workers: Workers) -> None:
         """File all neurons where they have ended up, so that prediction finds them."""
-        began = time.perf_counter()
-        network = self.trainer.network
-        for layer, index in zip((*network.hidden, network.output), network.indexes, strict=True):
-            if index is not None:
-                index.rebuild(layer.weight, workers)
-        seconds = time.perf_counter() - began
-        self.trainer.seconds += seconds
-        self.trainer.index_seconds += seconds
+        before = self.trainer.index_seconds
+        for depth in range(len(self.trainer.network.indexes)):
+            self.trainer.fit_index(depth, self.data.X, workers)
+        self.trainer.seconds += self.trainer.index_seconds - before
 
     def tell(self, done: EpochReport, workers: Workers) -> None:
         """Measure and pass on the record of an epoch."""

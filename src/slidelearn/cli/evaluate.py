@@ -92,6 +92,6 @@ def _print_table(measured: dict[str, float], title: str) -> None:
     console.print(
         f"{measured['n_examples']:,} examples in {measured['seconds']:.2f} s, "
         f"{measured['ms_per_example']:.3f} ms each\n"
-        f"{100 * measured['active_share']:.3g} % of the output neurons computed\n"
+        f"{100 * measured['active_share']:.2f} % of the output neurons computed\n"
         f"recall@5 of the index: {measured['recall@5']:.3f}"
     )

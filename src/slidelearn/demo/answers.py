@@ -77,7 +77,7 @@ def print_answer(words: str, answer: Answer, console: Console) -> None:
         also = ", ".join(map(_call, answer.builtins))
         console.print(f"  and {also}", style="dim", soft_wrap=True)
     console.print(
-        f"  {100 * answer.share:.2g} % of the neurons in {answer.milliseconds:.1f} ms",
+        f"  {100 * answer.share:.1f} % of the neurons in {answer.milliseconds:.1f} ms",
         style="dim",
         soft_wrap=True,
     )

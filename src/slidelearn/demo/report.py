@@ -81,8 +81,8 @@ def print_report(report: Report, console: Console) -> None:
     console.print(
         f"{report.n_labels:,} labels, the names that {report.n_train:,} functions call; "
         f"P@k in % on {report.n_held_out:,} functions from other files.\n"
-        f"An example computed {100 * report.train_share:.2g} % of the output neurons in training "
-        f"({report.train_seconds:.0f} s) and {100 * report.predict_share:.2g} % in prediction.",
+        f"An example computed {100 * report.train_share:.1f} % of the output neurons in training "
+        f"({report.train_seconds:.0f} s) and {100 * report.predict_share:.1f} % in prediction.",
         soft_wrap=True,
     )
 
