@@ -22,7 +22,7 @@ SCHEDULES = ("cosine", "linear", "constant")
 class TableConfig:
     """How the active neurons of one hashed layer are found.
 
-    A field that is None is chosen from the layer's width by `rules.table_rules`.
+    The defaults are for layers of 10^4 neurons and more; `rules` sets ``n_buckets`` by the width.
     """
 
     family: str = "centroids"  # simhash, dwta, minhash or centroids

@@ -281,7 +281,9 @@ def _count_active(network: Network, done: list[_Piece]) -> NDArray[np.int64]:
     """Neurons computed in each layer, over all pieces."""
     counts = np.zeros(len(network.hidden) + 1, np.int64)
     for piece in done:
-        for depth, part in enumerate((*piece.hidden, piece.output)):
+        for depth, part in enumerate(piece.hidden):
             counts[depth] += part.delta.size
         counts[-1] += piece.shared_delta.size
+        if piece.shared_delta.shape[1] < network.n_labels:  # else the tail holds the pairs too
+            counts[-1] += piece.output.delta.size
     return counts

@@ -131,8 +131,10 @@ def _fit_and_save(
 
         events = FitEvents(display.show_progress, note, lambda: stop.requested)
         model = fit_model(data, overrides, valid=valid, time_limit=time_limit, events=events)
-        model.facts |= {key: last[key] for key in ("recall@5",) if key in last}
-        interrupted = stop.requested or bool(model.facts.get("interrupted"))
+        interrupted = stop.requested or bool(model.facts["interrupted"])
+        model.facts["interrupted"] = interrupted
+        if "recall@5" in last:
+            model.facts["recall@5"] = last["recall@5"]
         save_model(model, folder)
     console.print(f"model {'so far ' if interrupted else ''}saved in {folder}")
     return interrupted

@@ -14,7 +14,7 @@ __all__ = ["Answer", "find", "print_answer"]
 
 _SHOWN = 8
 _ALSO = 5  # builtins that are mentioned
-_ASKED = 40  # enough for these names besides builtins
+_ASKED = 100  # enough for these besides what is not shown
 _COMMON_TYPES = (bytes, dict, int, list, set, str, tuple)
 _BUILTINS = frozenset(dir(builtins)).union(
     f".{method}" for kind in _COMMON_TYPES for method in dir(kind)
@@ -27,7 +27,8 @@ class Answer(NamedTuple):
     Attributes
     ----------
     names : list of (str, float)
-        Names of functions with their scores, best first.
+        Names of functions with their scores, best first. Private names are left out, and bare ones,
+        which are local to some function.
     builtins : list of str
         Built-in functions, and methods of built-in types, that scored as well as these; nearly
         every function calls some.
@@ -59,7 +60,7 @@ def find(learned: Learned, words: str) -> Answer:
         for label, score in zip(top.labels[0].tolist(), top.scores[0].tolist(), strict=True)
         if label >= 0
     ]
-    names = [(name, score) for name, score in found if name not in _BUILTINS][:_SHOWN]
+    names = [(name, score) for name, score in found if _is_telling(name)][:_SHOWN]
     lowest = names[-1][1] if names else -np.inf
     plain = [name for name, score in found if name in _BUILTINS and score >= lowest][:_ALSO]
     return Answer(names, plain, top.active / n_labels, milliseconds)
@@ -81,6 +82,13 @@ def print_answer(words: str, answer: Answer, console: Console) -> None:
         style="dim",
         soft_wrap=True,
     )
+
+
+def _is_telling(name: str) -> bool:
+    """Whether a name says what to call, to somebody who does not know the code it is from."""
+    if name in _BUILTINS or "." not in name:
+        return False
+    return not any(part.startswith("_") for part in name.split("."))
 
 
 def _call(name: str) -> str:
