@@ -35,7 +35,7 @@ def test_prints_one_object_and_learns(few, capsys):
     assert 0 < result["hidden_active_share"] <= 0.2
     assert 0 < result["output_active_share"] < 0.9
     assert result["dense_accuracy"] > 0.8
-    assert result["hashed_accuracy"] > 0.5  # chance is 0.1
+    assert result["hashed_accuracy"] > 0.7  # chance is 0.1
 
 
 def test_bundled_digits_are_16x16_and_split_once():

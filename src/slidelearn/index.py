@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from slidelearn.config import TableConfig
 from slidelearn.hashing import Centring, HashFamily, make_family
@@ -127,7 +126,7 @@ class NeuronIndex:
         """Retrieve neurons for every row of queries."""
         assert self.tables is not None
         family = self._family()
-        vectors = _csr(queries) if self.centring is None else self.centring.queries(_dense(queries))
+        vectors = queries.csr() if self.centring is None else self.centring.queries(_dense(queries))
         probes = family.probes(vectors, min(size.probes, family.n_buckets))
         with self._lock:
             workspace = self._free.pop() if self._free else make_workspace(self.tables)
@@ -171,8 +170,3 @@ class NeuronIndex:
 def _dense(rows: Rows) -> NDArray[np.float32]:
     """Rows as an array (n, width), without the constant."""
     return rows.matrix()[:, :-1] if rows.dense else rows.csr().toarray()
-
-
-def _csr(rows: Rows) -> csr_matrix:
-    """Sparse rows as a matrix."""
-    return rows.csr()

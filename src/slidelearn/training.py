@@ -96,7 +96,8 @@ class Trainer:
         if config.wide:
             network = network._replace(wide=make_wide(X, Y, config.wide))
         trainer = cls(config, network)
-        trainer._fit_hidden_indexes(X, workers)
+        for depth in range(len(network.hidden)):
+            trainer.fit_index(depth, X, workers)
         trainer.network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
         if config.start == "centroid":
             centroid_start(trainer.network, X, Y, config.temperature, workers)
@@ -160,10 +161,6 @@ class Trainer:
                 schedule.is_due(int(np.ceil(schedule.due)))
             schedules.append(schedule)
         return schedules
-
-    def _fit_hidden_indexes(self, X: csr_matrix, workers: Workers) -> None:
-        for depth in range(len(self.network.hidden)):
-            self.fit_index(depth, X, workers)
 
     def fit_index(self, depth: int, X: csr_matrix, workers: Workers) -> None:
         """Make the tables of a layer anew, with the hash family and the centring.
