@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 
 import naive_metrics
 from problems import clusters
+from slidelearn import fitting
 from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
@@ -90,6 +91,14 @@ def test_records_of_every_epoch():
     assert last["active_share"][0] == 1
     assert 0 < last["active_share"][1] <= 1
     assert all(type(v) in (int, float, list) for v in last.values())
+
+
+def test_a_validation_that_would_take_too_long_scores_a_sample(monkeypatch):
+    monkeypatch.setattr(fitting, "_SCORES", 300 * dataset().Y.shape[1])
+    records = []
+    valid = dataset(n=320, seed=1)
+    fit_model(dataset(), QUICK, valid=valid, events=FitEvents(on_epoch=records.append))
+    assert [record["n_valid"] for record in records] == [300] * len(records)
 
 
 def test_recall_needs_no_validation_data_but_tables():

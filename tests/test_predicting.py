@@ -4,6 +4,7 @@ from numpy.testing import assert_allclose
 
 import naive
 from batches import random_features, random_labels
+from slidelearn import predicting
 from slidelearn.config import Config
 from slidelearn.model import Model, prepare_features
 from slidelearn.predicting import all_scores, predict_topk
@@ -69,6 +70,19 @@ def test_exact_topk(k):
     assert_allclose(np.where(top.labels < 0, -np.inf, chosen), top.scores, rtol=1e-5, atol=1e-5)
     assert all(len(set(row[row >= 0])) == min(k, N_LABELS) for row in top.labels)
     assert top.active == N * N_LABELS
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("wide", [0.0, 4.0])
+def test_blocks_of_labels_and_examples_change_nothing(monkeypatch, wide):
+    network, _, X = started(wide=wide)
+    whole, scores = predict(network, X, 4, exact=True), scores_of(network, X)
+    monkeypatch.setattr(predicting, "_LABELS", 7)
+    monkeypatch.setattr(predicting, "_EXAMPLES", 11)
+    cut = predict(network, X, 4, exact=True)
+    assert_allclose(scores_of(network, X), scores, rtol=1e-4, atol=1e-4)
+    assert_allclose(cut.scores, whole.scores, rtol=1e-4, atol=1e-4)
+    assert (cut.labels == whole.labels).mean() > 0.99
 
 
 @pytest.mark.nojit

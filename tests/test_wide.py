@@ -1,12 +1,23 @@
+import itertools
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.sparse import csr_matrix
 
 import naive
 from batches import label_lists, random_features, random_labels
 from slidelearn.layers import Pairs, group_entries
 from slidelearn.rows import sparse_rows
-from slidelearn.wide import add_all_scores, add_pair_scores, feature_major, make_wide, move_wide
+from slidelearn.wide import (
+    Wide,
+    add_block_scores,
+    add_pair_scores,
+    concatenate_hits,
+    find_hits,
+    make_wide,
+    move_wide,
+)
 
 N, D, N_LABELS = 20, 9, 7
 NO_IDS = np.empty(0, np.int32)
@@ -20,7 +31,7 @@ def make_problem(seed=0):
 
 
 def dense_weights(wide):
-    return feature_major(wide, D).T.toarray()
+    return csr_matrix((wide.weights, wide.features, wide.indptr), (N_LABELS, D)).toarray()
 
 
 def random_pairs(seed=1, size=4):
@@ -55,21 +66,47 @@ def test_pair_scores_are_added():
     X, Y = make_problem()
     wide, (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
     out = np.ones(len(pairs.neurons), np.float32)
-    add_pair_scores(sparse_rows(X), wide, pairs, out)
+    add_pair_scores(wide, find_hits(sparse_rows(X), wide, pairs), out)
     scores = X.toarray().astype(float) @ dense_weights(wide).T
     ref = 1 + np.concatenate([row[own] for row, own in zip(scores, active, strict=True)])
     assert_allclose(out, ref, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.nojit
-def test_all_scores_are_added():
+def test_hits_are_where_an_example_and_a_label_share_features():
+    rng = np.random.default_rng(3)  # label 0 has 200 features, label 1 three, label 2 none
+    rows = [[7], [], list(range(0, 200, 3)), [3, 150, 250], [251]]
+    lists = [list(range(200)), [3, 7, 251], []]
+    indices = np.concatenate([np.array(row, np.int32) for row in rows])
+    indptr = np.cumsum([0] + [len(row) for row in rows])
+    X = csr_matrix((rng.uniform(1, 2, len(indices)).astype(np.float32), indices, indptr), (5, 252))
+    starts = np.cumsum([0] + [len(own) for own in lists]).astype(np.int64)
+    features = np.concatenate([np.array(own, np.int32) for own in lists])
+    wide = Wide(starts, features, np.ones(len(features), np.float32), np.ones(0, np.float32))
+    pairs = Pairs(np.arange(6) * 3, np.tile(np.arange(3, dtype=np.int32), 5))
+    hits = find_hits(sparse_rows(X), wide, pairs)
+    for p, (row, label) in enumerate(itertools.product(range(5), range(3))):
+        own = slice(hits.indptr[p], hits.indptr[p + 1])
+        shared = sorted(set(rows[row]) & set(lists[label]))
+        assert features[hits.places[own]].tolist() == shared
+        assert np.array_equal(hits.values[own], X[row, shared].toarray()[0])
+    halves = [
+        find_hits(sparse_rows(X[part]), wide, Pairs(np.arange(n + 1) * 3, pairs.neurons[: 3 * n]))
+        for part, n in ((slice(0, 2), 2), (slice(2, 5), 3))
+    ]
+    for whole, joined in zip(hits, concatenate_hits(halves), strict=True):
+        assert np.array_equal(whole, joined)
+
+
+@pytest.mark.nojit
+def test_block_scores_are_added():
     X, Y = make_problem()
-    wide = make_wide(X, Y, 10.0)
-    turned = feature_major(wide, D)
-    out = np.ones((N, N_LABELS), np.float32)
-    indptr = turned.indptr.astype(np.int64)
-    add_all_scores(sparse_rows(X), indptr, turned.indices, turned.data, out)
-    assert_allclose(out, 1 + X.toarray() @ dense_weights(wide).T, rtol=1e-5, atol=1e-5)
+    wide, turned = make_wide(X, Y, 10.0), X.tocsc()
+    for first, last in ((0, N_LABELS), (2, 5)):
+        out = np.ones((N, last - first), np.float32)
+        add_block_scores(turned.indptr, turned.indices, turned.data, wide, first, out)
+        ref = 1 + X.toarray() @ dense_weights(wide)[first:last].T
+        assert_allclose(out, ref, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.nojit
@@ -80,9 +117,9 @@ def test_update():
     present = (Y.T.astype(int) @ (X != 0).astype(int)).toarray() > 0
     deltas = np.random.default_rng(2).standard_normal(len(pairs.neurons)).astype(np.float32)
     owners = np.repeat(np.arange(N), [len(a) for a in active])
-    groups = group_entries(pairs.neurons, NO_IDS)
+    groups, hits = group_entries(pairs.neurons, NO_IDS), find_hits(sparse_rows(X), wide, pairs)
     for start, end in ((2, len(groups.rows)), (0, 2)):  # the order of tasks does not matter
-        move_wide(sparse_rows(X), wide, groups, start, end, owners, deltas, 0.1)
+        move_wide(wide, groups, start, end, hits, deltas, 0.1)
     delta = np.zeros((N, N_LABELS))
     delta[owners, pairs.neurons] = deltas
     ref = naive.move_wide(before, present, X.toarray(), delta, active, 0.1)
@@ -109,8 +146,8 @@ def test_ids_above_16_bits():
     assert np.array_equal(far.weights, near.weights)
     pairs, _ = random_pairs()
     scores = np.zeros((2, len(pairs.neurons)), np.float32)
-    add_pair_scores(sparse_rows(X), near, pairs, scores[0])
+    add_pair_scores(near, find_hits(sparse_rows(X), near, pairs), scores[0])
     far_pairs = Pairs(pairs.indptr, pairs.neurons + np.int32(66_000))
-    add_pair_scores(sparse_rows(far_X), far, far_pairs, scores[1])
+    add_pair_scores(far, find_hits(sparse_rows(far_X), far, far_pairs), scores[1])
     assert np.array_equal(scores[0], scores[1])
     assert scores.any()

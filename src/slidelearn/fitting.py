@@ -28,6 +28,7 @@ __all__ = ["FitEvents", "continue_model", "fit_model"]
 
 _K = 5  # labels that metrics and recall look at
 _SAMPLE = 256  # examples that recall@5 of the index is measured on
+_SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
 _METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
 
 
@@ -66,7 +67,9 @@ def fit_model(
     overrides : dict, optional
         Settings by the names of `Config`, as plain values.
     valid : Dataset, optional
-        Examples to score after every epoch, by exact prediction; as wide as ``data``.
+        Examples to score after every epoch, by exact prediction; as wide as ``data``. With so
+        many labels that this would take minutes, a random sample of them is scored: as many as
+        keep examples times labels below 2e9.
     time_limit : float, optional
         Seconds of training, without compilation and validation. The learning rate falls to zero by
         then, and the step that exceeds the limit is the last.
@@ -74,7 +77,7 @@ def fit_model(
         Hooks. The record of an epoch holds ``epoch``, ``train_seconds`` (so far),
         ``compile_seconds``, ``examples_per_second``, ``loss``, ``active_share`` (of each layer) and
         ``index_seconds``; with tables on the output layer ``recall@5`` of the index, and with
-        ``valid`` P@k and PSP@k in percent.
+        ``valid`` P@k and PSP@k in percent and how many examples they are of, ``n_valid``.
 
     Returns
     -------
@@ -195,7 +198,7 @@ class _Check(NamedTuple):
             measured["recall@5"] = recall_at_k(found, exact[:_SAMPLE], _K)
         if self.Y is not None:
             scores = report(exact, self.Y, self.inverse_propensity)
-            measured |= {name: scores[name] for name in _METRICS}
+            measured |= {name: scores[name] for name in _METRICS} | {"n_valid": len(exact)}
         return measured
 
 
@@ -314,10 +317,8 @@ def _make_check(
 ) -> _Check:
     """Choose what to measure: the validation examples, or a fixed sample of the training data."""
     if valid is None:
-        n = data.X.shape[0]
-        rng = np.random.default_rng(config.seed)
-        sample = np.sort(rng.choice(n, min(n, _SAMPLE), replace=False))
-        return _Check(prepare_features(data.X[sample], config), None, weights)
+        X = data.X[_sample(data.X.shape[0], _SAMPLE, config.seed)]
+        return _Check(prepare_features(X, config), None, weights)
     valid = check_dataset(valid)
     if valid.X.shape[0] == 0:
         raise DataError("the validation data have 0 examples; give at least 1, or none of them")
@@ -326,4 +327,11 @@ def _make_check(
             f"the validation data have {valid.X.shape[1]} features and {valid.Y.shape[1]} labels, "
             f"the training data {data.X.shape[1]} and {data.Y.shape[1]}; they must agree"
         )
-    return _Check(prepare_features(valid.X, config), valid.Y, weights)
+    size = max(_SCORES // valid.Y.shape[1], _SAMPLE)
+    rows = _sample(valid.X.shape[0], size, config.seed)
+    return _Check(prepare_features(valid.X[rows], config), valid.Y[rows], weights)
+
+
+def _sample(n: int, size: int, seed: int) -> NDArray[np.int64]:
+    """At most ``size`` of n rows, ascending."""
+    return np.sort(np.random.default_rng(seed).choice(n, min(n, size), replace=False))

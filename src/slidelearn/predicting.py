@@ -1,6 +1,6 @@
 """Predicting: the top k labels of examples, by scoring every neuron or only retrieved ones."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +11,12 @@ from scipy.sparse import csr_matrix
 from slidelearn.layers import Pairs, pair_logits
 from slidelearn.network import Network, hidden_rows
 from slidelearn.rows import product, sparse_rows
-from slidelearn.wide import add_all_scores, add_pair_scores, feature_major
+from slidelearn.wide import add_block_scores, add_pair_scores, find_hits
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["TopK", "all_scores", "predict_topk"]
 
-_LOGITS = 2**23  # logits that one thread holds at a time in an exact scan, 32 MiB
+_EXAMPLES, _LABELS = 256, 5000  # whose logits one thread holds at a time in an exact scan, 5 MB
 
 
 class TopK(NamedTuple):
@@ -54,20 +54,18 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
     workers : Workers
         Threads.
     """
-    n, n_labels = X.shape[0], network.n_labels
+    n = X.shape[0]
     labels = np.full((n, k), -1, np.int64)
     scores = np.full((n, k), -np.inf, np.float32)
     index = network.indexes[-1]
     if exact or index is None:
-        score = _scorer(network)
 
-        def scan(start: int, end: int) -> int:
-            logits = score(X[start:end], start)
-            _top_of_all(logits, labels[start:end], scores[start:end])
-            return int(logits.size)
+        def scan(start: int, end: int) -> None:
+            for first, logits in _scored_blocks(network, X[start:end], start):
+                _top_of_all(logits, first, labels[start:end], scores[start:end])
 
-        size = int(min(max(_LOGITS // max(n_labels, 1), 8), 256))
-        return TopK(labels, scores, sum(workers.map(scan, pieces(n, size))))
+        workers.map(scan, pieces(n, _EXAMPLES))
+        return TopK(labels, scores, n * network.n_labels)
 
     def search(start: int, end: int) -> int:
         x = sparse_rows(X[start:end])
@@ -76,7 +74,7 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
         logits = np.empty(len(pairs.neurons), np.float32)
         pair_logits(h, network.output.weight, pairs, logits)
         if network.wide is not None:
-            add_pair_scores(x, network.wide, pairs, logits)
+            add_pair_scores(network.wide, find_hits(x, network.wide, pairs), logits)
         _top_of_pairs(pairs, logits, labels[start:end], scores[start:end])
         return len(logits)
 
@@ -85,25 +83,33 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
 
 def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.float32]:
     """Logits of every label, (n, n_labels); for few labels, since the result is dense."""
-    score = _scorer(network)
-    parts = workers.map(lambda start, end: score(X[start:end], start), pieces(X.shape[0]))
-    return np.concatenate([np.empty((0, network.n_labels), np.float32), *parts])
+    scores = np.empty((X.shape[0], network.n_labels), np.float32)
+
+    def score(start: int, end: int) -> None:
+        for first, logits in _scored_blocks(network, X[start:end], start):
+            scores[start:end, first : first + logits.shape[1]] = logits
+
+    workers.map(score, pieces(X.shape[0]))
+    return scores
 
 
-def _scorer(network: Network) -> Callable[[csr_matrix, int], NDArray[np.float32]]:
-    """A function that computes all logits (n, n_labels) of a piece, and takes its first row."""
-    wide = None if network.wide is None else feature_major(network.wide, network.n_features)
+def _scored_blocks(
+    network: Network, X: csr_matrix, first_example: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Logits of all labels, a block of them at a time: the first label, and logits (n, block).
 
-    def score(X: csr_matrix, first_example: int) -> NDArray[np.float32]:
-        x = sparse_rows(X)
-        weight = network.output.weight
-        h = hidden_rows(network, x, first_example=first_example)
-        logits = product(h, weight.T if h.dense else np.ascontiguousarray(weight.T))
-        if wide is not None:
-            add_all_scores(x, wide.indptr, wide.indices, wide.data, logits)
-        return logits
-
-    return score
+    Blocks stay in the cache until they are ranked; no array is as wide as the layer.
+    """
+    h = hidden_rows(network, sparse_rows(X), first_example=first_example)
+    by_feature = X.tocsc()
+    for first in range(0, network.n_labels, _LABELS):
+        weight = network.output.weight[first : first + _LABELS].T
+        logits = product(h, weight if h.dense else np.ascontiguousarray(weight))
+        if network.wide is not None:
+            add_block_scores(
+                by_feature.indptr, by_feature.indices, by_feature.data, network.wide, first, logits
+            )
+        yield first, logits
 
 
 @njit(cache=True, nogil=True)
@@ -124,14 +130,20 @@ def _insert(
 
 @njit(cache=True, nogil=True)
 def _top_of_all(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], scores: NDArray[np.float32]
+    logits: NDArray[np.float32],
+    first: int,
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
 ) -> None:
-    """Keep the best k of logits (n, l): labels, scores (n, k), which start at -1, -inf."""
+    """Keep the best k of logits (n, block), whose labels count from ``first``, and of those before.
+
+    Labels and scores (n, k) start at -1, -inf.
+    """
     k = labels.shape[1]
     for i in range(logits.shape[0]):
         for n in range(logits.shape[1]):
             if labels[i, k - 1] < 0 or logits[i, n] > scores[i, k - 1]:
-                _insert(labels[i], scores[i], n, logits[i, n])
+                _insert(labels[i], scores[i], first + n, logits[i, n])
 
 
 @njit(cache=True, nogil=True)

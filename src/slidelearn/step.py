@@ -30,7 +30,14 @@ from slidelearn.rows import (
     weight_gradient,
 )
 from slidelearn.sampling import all_neurons, join_strata, uniform_tail
-from slidelearn.wide import add_pair_scores, move_wide
+from slidelearn.wide import (
+    Hits,
+    Wide,
+    add_pair_scores,
+    concatenate_hits,
+    find_hits,
+    move_wide,
+)
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["StepReport", "train_step"]
@@ -73,7 +80,7 @@ class _Piece(NamedTuple):
 
     hidden: list[_Part]
     output: _Part
-    features: Rows
+    hits: Hits | None  # of the wide path
     shared_delta: NDArray[np.float32]  # (n, m)
     loss: float
 
@@ -132,14 +139,16 @@ def _forward_and_back(
     pairs = Pairs(strata.indptr, strata.neurons)
     delta = np.empty(len(pairs.neurons), np.float32)
     pair_logits(h, network.output.weight, pairs, delta)
+    hits = None
     if network.wide is not None:
-        add_pair_scores(x, network.wide, pairs, delta)
+        hits = find_hits(x, network.wide, pairs)
+        add_pair_scores(network.wide, hits, delta)
     shared_delta = product(h, shared_weight)
     loss = stratified_loss(LOSS_KINDS[config.loss], strata, network.n_labels, delta, shared_delta)
     upstream = input_gradient(h, shared_weight, shared_delta)
     pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
     hidden = _back(network.hidden, traces, h, upstream)
-    return _Piece(hidden, _Part(h, pairs, delta), x, shared_delta, loss)
+    return _Piece(hidden, _Part(h, pairs, delta), hits, shared_delta, loss)
 
 
 def _active_set(
@@ -207,8 +216,8 @@ def _update(
     step = Step(config.lr * lr_factor, config.weight_decay)
     _update_hashed(network.output, part, shared, shared_delta, step, workers)
     if network.wide is not None:
-        features = concatenate_rows([piece.features for piece in done])
-        _update_wide(network, part, features, config.wide_lr * lr_factor, workers)
+        hits = concatenate_hits([piece.hits for piece in done if piece.hits is not None])
+        _update_wide(network.wide, part, hits, config.wide_lr * lr_factor, workers)
 
 
 def _merge(parts: list[_Part]) -> _Part:
@@ -257,17 +266,13 @@ def _update_hashed(
     update_rows(layer, groups, entries, part.x, gradient, step, workers.map)
 
 
-def _update_wide(
-    network: Network, part: _Part, features: Rows, lr: float, workers: Workers
-) -> None:
+def _update_wide(wide: Wide, part: _Part, hits: Hits, lr: float, workers: Workers) -> None:
     """Move the wide weights of all pairs."""
     assert part.pairs is not None
-    assert network.wide is not None
-    wide, groups = network.wide, group_entries(part.pairs.neurons, _NO_IDS)
-    owners = _owners(part.pairs.indptr)
+    groups = group_entries(part.pairs.neurons, _NO_IDS)
 
     def move(start: int, end: int) -> None:
-        move_wide(features, wide, groups, start, end, owners, part.delta, lr)
+        move_wide(wide, groups, start, end, hits, part.delta, lr)
 
     workers.map(move, pieces(len(groups.rows), _SHARED_ROWS))
 

@@ -16,9 +16,19 @@ from scipy.sparse import csr_matrix
 from slidelearn.layers import Groups, Pairs
 from slidelearn.rows import Rows
 
-__all__ = ["Wide", "add_all_scores", "add_pair_scores", "feature_major", "make_wide", "move_wide"]
+__all__ = [
+    "Hits",
+    "Wide",
+    "add_block_scores",
+    "add_pair_scores",
+    "concatenate_hits",
+    "find_hits",
+    "make_wide",
+    "move_wide",
+]
 
 _ADAGRAD_START = 1e-6
+_READ_ALL = 32  # entries of a label that cost as much as one binary search
 
 
 class Wide(NamedTuple):
@@ -40,6 +50,24 @@ class Wide(NamedTuple):
     features: NDArray[np.int32]
     weights: NDArray[np.float32]
     squares: NDArray[np.float32]
+
+
+class Hits(NamedTuple):
+    """Which weights the pairs of a batch meet: those of pair p from ``indptr[p]`` on.
+
+    Attributes
+    ----------
+    indptr : int64 array of shape (n_pairs + 1,)
+        Where each pair's hits are.
+    places : int64 array of shape (n_hits,)
+        Entries of `Wide`.
+    values : float32 array of shape (n_hits,)
+        The example's features there.
+    """
+
+    indptr: NDArray[np.int64]
+    places: NDArray[np.int64]
+    values: NDArray[np.float32]
 
 
 def make_wide(X: csr_matrix, Y: csr_matrix, scale: float) -> Wide:
@@ -117,46 +145,91 @@ def _fill_centroids(
             weights[indptr[n] + j] = factor * sums[own[j]]
 
 
-@njit(cache=True, nogil=True)
-def _find(features: NDArray[np.int32], feature: int, low: int, high: int) -> int:
-    """First place in [low, high) whose feature is not smaller."""
-    while low < high:
-        middle = (low + high) >> 1
-        if features[middle] < feature:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def find_hits(x: Rows, wide: Wide, pairs: Pairs) -> Hits:
+    """Find the weights that pairs of an example of ``x`` and a label meet.
 
-
-@njit(cache=True, nogil=True)
-def add_pair_scores(x: Rows, wide: Wide, pairs: Pairs, out: NDArray[np.float32]) -> None:
-    """Add the wide score of every pair to its logit, out (n_pairs,).
-
-    Both lists ascend, so each search starts where the last one ended.
+    Examples
+    --------
+    >>> X = csr_matrix(np.array([[1, 0, 0], [0, 2, 5]], np.float32))
+    >>> wide = make_wide(X, csr_matrix([[1, 0], [0, 1]]), scale=3.0)
+    >>> x = Rows(X.indptr.astype(np.int64), X.indices, X.data, 3, False)
+    >>> hits = find_hits(x, wide, Pairs(np.array([0, 1, 2]), np.array([1, 1], np.int32)))
+    >>> hits.indptr.tolist(), hits.places.tolist(), hits.values.tolist()
+    ([0, 0, 2], [1, 2], [2.0, 5.0])
     """
+    n_own = np.repeat(np.diff(x.indptr), np.diff(pairs.indptr))
+    most = int(np.minimum(n_own, np.diff(wide.indptr)[pairs.neurons]).sum())
+    indptr = np.zeros(len(pairs.neurons) + 1, np.int64)
+    places, values = np.empty(most, np.int64), np.empty(most, np.float32)
+    _find_hits(x, wide, pairs, np.zeros(x.width, np.float32), indptr, places, values)
+    return Hits(indptr, places[: indptr[-1]], values[: indptr[-1]])
+
+
+@njit(cache=True, nogil=True)
+def _find_hits(
+    x: Rows,
+    wide: Wide,
+    pairs: Pairs,
+    example: NDArray[np.float32],
+    indptr: NDArray[np.int64],
+    places: NDArray[np.int64],
+    values: NDArray[np.float32],
+) -> None:
+    """Fill the hits of all pairs; ``example`` is scratch (n_features,), zero before and after.
+
+    Reading all features of a label against the spread-out example costs 2 ns each, a binary search
+    50 ns (commits); long lists are searched.
+    """
+    at = 0
     for i in range(len(pairs.indptr) - 1):
-        first, last = x.indptr[i], x.indptr[i + 1]
+        own = range(x.indptr[i], x.indptr[i + 1])
+        for e in own:
+            example[x.indices[e]] = x.values[e]
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            n = pairs.neurons[p]
-            low, high, score = wide.indptr[n], wide.indptr[n + 1], np.float32(0)
-            for e in range(first, last):
-                low = _find(wide.features, x.indices[e], low, high)
-                if low == high:
-                    break
-                if wide.features[low] == x.indices[e]:
-                    score += wide.weights[low] * x.values[e]
-            out[p] += score
+            low, high = wide.indptr[pairs.neurons[p]], wide.indptr[pairs.neurons[p] + 1]
+            if high - low < _READ_ALL * len(own):
+                features = wide.features[low:high]
+                for j in range(len(features)):
+                    value = example[features[j]]
+                    if value != 0:
+                        places[at], values[at] = low + j, value
+                        at += 1
+            else:
+                for e in own:
+                    place = low + np.searchsorted(wide.features[low:high], x.indices[e])
+                    if place < high and wide.features[place] == x.indices[e]:
+                        places[at], values[at] = place, x.values[e]
+                        at += 1
+            indptr[p + 1] = at
+        for e in own:
+            example[x.indices[e]] = 0
+
+
+def concatenate_hits(parts: list[Hits]) -> Hits:
+    """Join the hits of the pieces of a batch."""
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    indptr = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    places = np.concatenate([part.places for part in parts])
+    return Hits(indptr, places, np.concatenate([part.values for part in parts]))
+
+
+@njit(cache=True, nogil=True)
+def add_pair_scores(wide: Wide, hits: Hits, out: NDArray[np.float32]) -> None:
+    """Add the wide score of every pair to its logit, out (n_pairs,)."""
+    for p in range(len(out)):
+        score = np.float32(0)
+        for e in range(hits.indptr[p], hits.indptr[p + 1]):
+            score += wide.weights[hits.places[e]] * hits.values[e]
+        out[p] += score
 
 
 @njit(cache=True, nogil=True)
 def move_wide(
-    x: Rows,
     wide: Wide,
     groups: Groups,
     start: int,
     end: int,
-    examples: NDArray[np.int64],
+    hits: Hits,
     deltas: NDArray[np.float32],
     lr: float,
 ) -> None:
@@ -165,39 +238,29 @@ def move_wide(
     A group holds all pairs of one label, so no other task touches its weights.
     """
     for k in range(start, end):
-        n = groups.rows[k]
         for p in groups.entries[groups.indptr[k] : groups.indptr[k + 1]]:
-            i, low, high = examples[p], wide.indptr[n], wide.indptr[n + 1]
-            for e in range(x.indptr[i], x.indptr[i + 1]):
-                low = _find(wide.features, x.indices[e], low, high)
-                if low == high:
-                    break
-                if wide.features[low] == x.indices[e]:
-                    gradient = deltas[p] * x.values[e]
-                    wide.squares[low] += gradient * gradient
-                    wide.weights[low] -= np.float32(lr) * gradient / np.sqrt(wide.squares[low])
-
-
-def feature_major(wide: Wide, n_features: int) -> csr_matrix:
-    """Turn the weights around to (n_features, n_labels), for scores of all labels."""
-    shape = (len(wide.indptr) - 1, n_features)
-    label_major = csr_matrix((wide.weights, wide.features, wide.indptr), shape=shape)
-    turned = label_major.tocsc().T
-    turned.indptr = turned.indptr.astype(np.int64)
-    return turned
+            for e in range(hits.indptr[p], hits.indptr[p + 1]):
+                place = hits.places[e]
+                gradient = deltas[p] * hits.values[e]
+                wide.squares[place] += gradient * gradient
+                wide.weights[place] -= np.float32(lr) * gradient / np.sqrt(wide.squares[place])
 
 
 @njit(cache=True, nogil=True)
-def add_all_scores(
-    x: Rows,
-    indptr: NDArray[np.int64],
-    labels: NDArray[np.int32],
-    weights: NDArray[np.float32],
+def add_block_scores(
+    indptr: NDArray[np.int32],
+    examples: NDArray[np.int32],
+    values: NDArray[np.float32],
+    wide: Wide,
+    first: int,
     out: NDArray[np.float32],
 ) -> None:
-    """Add the wide scores of all labels to logits (n, l); the weights are feature-major."""
-    for i in range(len(x.indptr) - 1):
-        for e in range(x.indptr[i], x.indptr[i + 1]):
-            value = x.values[e]
-            for q in range(indptr[x.indices[e]], indptr[x.indices[e] + 1]):
-                out[i, labels[q]] += value * weights[q]
+    """Add the wide scores of labels ``first`` and on to their logits, out (n, block).
+
+    The examples come feature-major, as a CSC matrix (n, n_features).
+    """
+    for n in range(out.shape[1]):
+        for place in range(wide.indptr[first + n], wide.indptr[first + n + 1]):
+            feature, weight = wide.features[place], wide.weights[place]
+            for e in range(indptr[feature], indptr[feature + 1]):
+                out[examples[e], n] += weight * values[e]
