@@ -154,7 +154,7 @@ def retrieve(buckets, probes, example, limit, cap, strategy, min_count, seed):
 # --- optimizers and losses, in float64
 
 BIAS_INPUT = 0.1
-ADAGRAD_START, WIDE_START = 1e-2, 1e-6
+ADAGRAD_START, WIDE_START = 1e-2, 1.0
 
 
 def with_bias(H):
@@ -245,8 +245,12 @@ def forward(weights, masks, mean, X):
     return inputs, gates
 
 
-def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail):
-    """Summed loss, its gradients by all weights, and by the logits (n, N)."""
+def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail, left_out):
+    """Summed loss, its gradients by all weights, and by the logits (n, N).
+
+    ``left_out`` is, by label, what times the length of a hidden vector and what times the squared
+    length of an example its labels' logits are lowered by.
+    """
     inputs, gates = forward(weights, masks, mean, X)
     n_neurons = len(weights[-1])
     deep, sparse = with_bias(inputs[-1]) @ weights[-1].T, X @ wide.T
@@ -254,6 +258,9 @@ def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail
     for i, own in enumerate(active):
         logits = deep[i].copy()
         logits[own] += sparse[i, own]
+        for label in labels[i]:
+            logits[label] -= left_out[0][label] * np.sqrt((inputs[-1][i] ** 2).sum())
+            logits[label] -= left_out[1][label] * (X[i] ** 2).sum()
         strata = strata_weights(own, tail, n_neurons)
         loss, delta[i] = stratified_loss(kind, labels[i], strata, logits)
         total += loss
@@ -275,6 +282,16 @@ def move_wide(weights, present, X, delta, active, lr, squares=None):
             squares[neuron, there] += g**2
             weights[neuron, there] -= lr * g / np.sqrt(squares[neuron, there])
     return weights
+
+
+def postings(weights, stored, size, X):
+    """Labels filed under each feature, of weights (N, d); their summed weights for X, (n, N)."""
+    kept = np.zeros(weights.shape, bool)
+    for feature in range(weights.shape[1]):
+        there = np.flatnonzero(stored[:, feature])
+        best = there[np.lexsort((there, -weights[there, feature]))][:size]
+        kept[best, feature] = True
+    return [np.flatnonzero(column) for column in kept.T], X @ (weights * kept).T
 
 
 def label_centroids(V, Y, length):

@@ -146,7 +146,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_learning_rates_fall(schedule):
-    config = Config(schedule=schedule)
+    config = Config(schedule=schedule, lr_end=0.25)
     factors = [config.learning_rate_factor(p / 10) for p in range(-1, 12)]
     expected = {
         "cosine": lambda p: (1 + math.cos(math.pi * p)) / 2,
@@ -154,6 +154,8 @@ def test_learning_rates_fall(schedule):
         "constant": lambda p: 1.0,
     }[schedule]
     ref = [expected(min(max(p / 10, 0), 1)) for p in range(-1, 12)]
+    if schedule != "constant":
+        ref = [0.25 + 0.75 * factor for factor in ref]
     assert factors == pytest.approx(ref, abs=1e-12)
 
 

@@ -229,7 +229,7 @@ def test_wide_paths_join(seed, n_labels, n_new):
     for width, scale in ((n_labels, 2.0), (n_labels + n_new, 5.0)):
         X = csr_matrix(rng.integers(0, 2, (4, 6)).astype(np.float32))
         Y = csr_matrix(rng.integers(0, 2, (4, width)).astype(np.uint8))
-        paths.append(make_wide(X, Y, scale))
+        paths.append(make_wide(X, Y, scale)[0])
     old, new = ({} for _ in paths)
     for path, pairs in zip(paths, (old, new), strict=True):
         for label in range(len(path.indptr) - 1):
@@ -240,7 +240,7 @@ def test_wide_paths_join(seed, n_labels, n_new):
         (label, feature): 0 if label in known else weight
         for (label, feature), weight in new.items()
     } | old
-    joined = _join_wide(*paths, 6)
+    joined = _join_wide(*paths, 6)[0]
     owners = np.repeat(np.arange(n_labels + n_new), np.diff(joined.indptr)).tolist()
     got = list(zip(owners, joined.features.tolist(), strict=True))
     assert got == sorted(expected)

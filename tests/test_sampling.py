@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from batches import label_matrix
 from slidelearn.layers import Pairs
-from slidelearn.sampling import all_neurons, join_strata, uniform_tail
+from slidelearn.sampling import all_neurons, join_strata, uniform_tail, unite
 
 N_NEURONS = 12
 neurons = st.lists(st.integers(0, N_NEURONS - 1), unique=True)
@@ -26,6 +26,22 @@ def test_stratum_t_is_the_labels_and_then_the_other_retrieved_neurons(rows):
         assert own.tolist() == sorted(labels) + [n for n in retrieved if n not in labels]
     assert strata.shared.tolist() == [0, 1, 2]
     assert len(strata.neurons) == strata.indptr[-1]
+
+
+@pytest.mark.nojit
+@given(st.lists(st.tuples(neurons, neurons), min_size=1, max_size=5))
+@settings(deadline=None)
+def test_neurons_of_either_set_come_once(rows):
+    sets = [
+        Pairs(
+            np.concatenate(([0], np.cumsum([len(row[side]) for row in rows]))),
+            np.concatenate([row[side] for row in rows]).astype(np.int32),
+        )
+        for side in (0, 1)
+    ]
+    both = unite(*sets)
+    for got, (a, b) in zip(np.split(both.neurons, both.indptr[1:-1]), rows, strict=True):
+        assert got.tolist() == sorted({*a, *b})
 
 
 @pytest.mark.nojit

@@ -10,11 +10,11 @@ from slidelearn.config import Config
 from slidelearn.hashing import FAMILIES
 from slidelearn.index import NeuronIndex
 from slidelearn.model import prepare_features
-from slidelearn.network import hidden_rows
+from slidelearn.network import hidden_rows, retrieve_labels
 from slidelearn.predicting import predict_topk
 from slidelearn.rows import sparse_rows
 from slidelearn.sampling import uniform_tail
-from slidelearn.start import centre_hidden, centroid_start
+from slidelearn.start import centre_hidden, start_network
 from slidelearn.step import train_step
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
@@ -120,8 +120,8 @@ def masks_of(network, X):
 
 def active_sets(network, X, Y):
     """Labels and retrieved neurons of every example."""
-    index = network.indexes[-1]
-    found = index.lookup(hidden_rows(network, sparse_rows(X)), index.train_size)
+    size, x = network.indexes[-1].train_size, sparse_rows(X)
+    found = retrieve_labels(network, x, hidden_rows(network, x), size, 0)
     retrieved = np.split(found.neurons, found.indptr[1:-1])
     return [
         np.union1d(labels, own).astype(int)
@@ -132,7 +132,8 @@ def active_sets(network, X, Y):
 @pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adam"])
 @pytest.mark.parametrize("loss", ["softmax", "bce", "hinge"])
 @pytest.mark.parametrize("hidden", [{}, HASHED_HIDDEN], ids=["dense", "hashed"])
-def test_one_step(optimizer, loss, hidden):
+@pytest.mark.parametrize("left_out", [True, False])
+def test_one_step(optimizer, loss, hidden, left_out):
     n, width, n_labels = 90, 20, 40  # more than one piece of a batch
     X, Y = random_features(n, width), random_labels(n, n_labels)
     config = Config.from_dict(
@@ -142,17 +143,21 @@ def test_one_step(optimizer, loss, hidden):
         | {"lr": 0.05, "hidden_lr": 0.1, "wide_lr": 0.2, "weight_decay": 0.1}
     )  # fmt: skip
     with Workers(1) as workers:
-        network = Trainer.start(config, X, Y, workers).network
+        trainer = Trainer.start(config, X, Y, workers)
+        network, own = trainer.network, trainer.own if left_out else None
         before, wide = oracle_layers(network), network.wide
         masks, active = masks_of(network, X), active_sets(network, X, Y)
         tail = uniform_tail(n_labels, 9, np.random.default_rng((config.seed, 0)))
         stored = csr_matrix((wide.weights.copy(), wide.features, wide.indptr), (n_labels, width))
         present = csr_matrix((np.ones(len(wide.weights)), wide.features, wide.indptr), stored.shape)
-        report = train_step(network, config, X, Y, number=0, lr_factor=0.5, workers=workers)
+        report = train_step(
+            network, config, X, Y, number=0, lr_factor=0.5, workers=workers, own=own
+        )
     dense_X, wide_before = X.toarray().astype(float), stored.toarray().astype(float)
     total, gradients, delta = naive.loss_and_gradients(
-        loss, before, masks, network.mean, wide_before, dense_X, label_lists(Y), active, tail
-    )
+        loss, before, masks, network.mean, wide_before, dense_X, label_lists(Y), active, tail,
+        (np.zeros(n_labels), np.zeros(n_labels)) if own is None else own,
+    )  # fmt: skip
     assert_allclose(report.loss, total, rtol=1e-4)
     for layer, old, gradient in zip(network.hidden, before, gradients, strict=False):
         stored_as = (lambda w: w) if layer.hashed else np.transpose
@@ -177,21 +182,39 @@ def test_one_step(optimizer, loss, hidden):
 
 def test_output_neurons_start_at_centroids_of_centred_hidden_vectors():
     X, Y = random_features(90, 20), random_labels(90, 40)
-    config = Config(hidden=(12,), uniform=5, temperature=7, wide=0, normalize=False)
+    config = Config(hidden=(12,), uniform=5, temperature=7, prior=0.5, wide=0, normalize=False)
     with Workers(1) as workers:
         network = Trainer.start(config, X, Y, workers).network
         again = centre_hidden(network._replace(mean=np.zeros(12, np.float32)), X)
         again.output.weight[:] = 0
-        centroid_start(again, X, Y, 7, workers)
+        again, _ = start_network(again, config, X, Y, workers)
     weights = [network.hidden[0].weight.T.astype(float), np.zeros((40, 13))]
     zeros = np.zeros(12)
     (_, raw), _ = naive.forward(weights, [None], zeros, X.toarray().astype(float))
     H = raw - raw.mean(axis=0)
     ref = naive.centroid_start(H, Y.toarray().astype(float), 7)
+    counts = Y.toarray().sum(axis=0)
     for started in (network, again):
         assert_allclose(started.mean, raw.mean(axis=0), rtol=1e-4, atol=1e-6)
         assert_allclose(started.output.weight[:, :-1], ref, rtol=1e-3, atol=1e-3)
-        assert not started.output.weight[:, -1].any()
+        biases = naive.BIAS_INPUT * started.output.weight[:, -1]
+        assert_allclose(biases, 0.5 * np.log(np.maximum(counts, 0.1)), rtol=1e-5, atol=1e-5)
+
+
+def test_an_examples_own_part_of_the_start_is_what_it_added():
+    X, Y = random_features(60, 20), random_labels(60, 15)
+    config = Config(hidden=(12,), uniform=5, normalize=False)
+    with Workers(1) as workers:
+        trainer = Trainer.start(config, X, Y, workers)
+    network, own = trainer.network, trainer.own
+    H = hidden_rows(network, sparse_rows(X)).matrix()[:, :-1].astype(float)
+    lengths = np.linalg.norm(H, axis=1, keepdims=True)
+    unit = np.divide(H, lengths, out=np.zeros_like(H), where=lengths > 0)
+    labels, x = Y.toarray().astype(float), X.toarray().astype(float)
+    assert_allclose(own.deep[:, None] * (labels.T @ unit), network.output.weight[:, :-1], atol=1e-4)
+    sums = labels.T @ x
+    lengths = np.linalg.norm(sums, axis=1)
+    assert_allclose(own.wide * lengths, np.where(lengths > 0, config.wide, 0), atol=1e-4)
 
 
 # --- learning

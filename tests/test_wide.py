@@ -45,7 +45,7 @@ def random_pairs(seed=1, size=4):
 @pytest.mark.nojit
 def test_weights_start_at_the_scaled_centroids():
     X, Y = make_problem()
-    wide = make_wide(X, Y, 10.0)
+    wide, _ = make_wide(X, Y, 10.0)
     ref = naive.label_centroids(X.toarray().astype(float), Y.toarray().astype(float), 10.0)
     assert_allclose(dense_weights(wide), ref, rtol=1e-5, atol=1e-5)
     assert not dense_weights(wide)[3].any()
@@ -53,7 +53,7 @@ def test_weights_start_at_the_scaled_centroids():
 
 def test_a_weight_for_every_feature_and_label_that_occur_together():
     X, Y = make_problem()
-    wide = make_wide(X, Y, 10.0)
+    wide, _ = make_wide(X, Y, 10.0)
     together = (Y.T.astype(int) @ (X != 0).astype(int)).tocsr()
     together.sort_indices()
     assert np.array_equal(wide.indptr, together.indptr)
@@ -64,7 +64,7 @@ def test_a_weight_for_every_feature_and_label_that_occur_together():
 @pytest.mark.nojit
 def test_pair_scores_are_added():
     X, Y = make_problem()
-    wide, (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
+    (wide, _), (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
     out = np.ones(len(pairs.neurons), np.float32)
     add_pair_scores(wide, find_hits(sparse_rows(X), wide, pairs), out)
     scores = X.toarray().astype(float) @ dense_weights(wide).T
@@ -101,7 +101,7 @@ def test_hits_are_where_an_example_and_a_label_share_features():
 @pytest.mark.nojit
 def test_block_scores_are_added():
     X, Y = make_problem()
-    wide, turned = make_wide(X, Y, 10.0), X.tocsc()
+    (wide, _), turned = make_wide(X, Y, 10.0), X.tocsc()
     for first, last in ((0, N_LABELS), (2, 5)):
         out = np.ones((N, last - first), np.float32)
         add_block_scores(turned.indptr, turned.indices, turned.data, wide, first, out)
@@ -112,7 +112,7 @@ def test_block_scores_are_added():
 @pytest.mark.nojit
 def test_update():
     X, Y = make_problem()
-    wide, (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
+    (wide, _), (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
     before = dense_weights(wide)
     present = (Y.T.astype(int) @ (X != 0).astype(int)).toarray() > 0
     deltas = np.random.default_rng(2).standard_normal(len(pairs.neurons)).astype(np.float32)
@@ -130,7 +130,7 @@ def test_update():
 def test_no_labels_at_all():
     X, Y = random_features(3, D), random_labels(3, N_LABELS)[1:2][[0, 0, 0]]
     assert label_lists(Y) == [[], [], []]
-    wide = make_wide(X, Y, 10.0)
+    wide, _ = make_wide(X, Y, 10.0)
     assert wide.indptr.tolist() == [0] * (N_LABELS + 1)
 
 
@@ -141,7 +141,7 @@ def test_ids_above_16_bits():
     far_X.indices += 70_000
     far_Y.resize(N, N_LABELS + 66_000)
     far_Y.indices += 66_000
-    near, far = make_wide(X, Y, 10.0), make_wide(far_X, far_Y, 10.0)
+    (near, _), (far, _) = make_wide(X, Y, 10.0), make_wide(far_X, far_Y, 10.0)
     assert np.array_equal(far.features, near.features + 70_000)
     assert np.array_equal(far.weights, near.weights)
     pairs, _ = random_pairs()

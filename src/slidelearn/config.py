@@ -33,6 +33,9 @@ class TableConfig:
     limit: int = 64  # most neurons retrieved for an example while training
     predict_probes: int = 64  # buckets looked into in every table when predicting
     predict_limit: int = 8192  # most neurons retrieved for an example when predicting
+    postings: int = 128  # labels that the wide path files under each feature
+    wide_limit: int = 32  # most labels retrieved through them while training
+    predict_wide_limit: int = 256  # and when predicting
     cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
     min_count: int = 2  # collisions that "threshold" asks for
@@ -43,10 +46,9 @@ class TableConfig:
         """Check the ranges."""
         _check_choice("family", self.family, tuple(FAMILIES))
         _check_choice("strategy", self.strategy, STRATEGIES)
-        for name in ("k", "l", "probes", "limit", "predict_probes", "predict_limit", "cap"):
-            _check_range(name, getattr(self, name), 1, 2**31 - 1)
-        _check_range("min_count", self.min_count, 1, 2**31 - 1)
-        _check_range("rebuild_every", self.rebuild_every, 1, 2**31 - 1)
+        for field_ in dataclasses.fields(self):
+            if field_.type in ("int", int):
+                _check_range(field_.name, getattr(self, field_.name), 1, 2**31 - 1)
         _check_range("rebuild_decay", self.rebuild_decay, 0, 10)
         if self.n_buckets is not None:
             _check_range("n_buckets", self.n_buckets, 1, 2**31 - 1)
@@ -74,7 +76,9 @@ class Config:
     lr, hidden_lr, wide_lr : float
         Learning rates of the output layer, the hidden layers and the wide path.
     schedule : {"cosine", "linear", "constant"}
-        How the learning rates fall to zero over the run.
+        How the learning rates fall over the run.
+    lr_end : float
+        Share of the learning rates that is left at the end of the run.
     weight_decay : float
         Share of a touched output row's weights that a step with learning rate 1 removes.
     dropout, input_dropout : float
@@ -83,6 +87,8 @@ class Config:
         Length of an output neuron at the centroid start: the logit at a cosine of 1.
     start : {"centroid", "random"}
         Where output neurons start.
+    prior : float
+        Weight at the start of the logarithm of how often a label occurs.
     wide : float
         Weight at the start of the sparse path from features straight to the labels they occur
         with, in logits at a cosine of 1. 0 switches the path off.
@@ -100,14 +106,16 @@ class Config:
     batch_size: int = 256
     lr: float = 0.03
     hidden_lr: float = 0.03
-    wide_lr: float = 0.1
+    wide_lr: float = 3.0
     schedule: str = "cosine"
+    lr_end: float = 0.4
     weight_decay: float = 0.0
     dropout: float = 0.5
     input_dropout: float = 0.0
-    temperature: float = 20.0
+    temperature: float = 7.0
     start: str = "centroid"
-    wide: float = 10.0
+    prior: float = 0.6
+    wide: float = 20.0
     normalize: bool = True
     seed: int = 0
     threads: int = 0  # 0: as many as the process may use
@@ -127,10 +135,11 @@ class Config:
             _check_range(name, getattr(self, name), 1, 2**31 - 1)
         for name in ("uniform", "seed", "threads"):
             _check_range(name, getattr(self, name), 0, 2**31 - 1)
-        for name in ("lr", "hidden_lr", "wide_lr", "weight_decay", "temperature", "wide"):
+        for name in ("lr", "hidden_lr", "wide_lr", "weight_decay", "temperature", "prior", "wide"):
             _check_range(name, getattr(self, name), 0, 1e6)
         for name in ("dropout", "input_dropout"):
             _check_range(name, getattr(self, name), 0, 0.99)
+        _check_range("lr_end", self.lr_end, 0, 1)
 
     @property
     def n_threads(self) -> int:
@@ -164,7 +173,9 @@ class Config:
         if self.schedule == "constant":
             return 1.0
         left = 1.0 - min(max(progress, 0.0), 1.0)
-        return left if self.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+        if self.schedule == "cosine":
+            left = 0.5 * (1 - math.cos(math.pi * left))
+        return self.lr_end + (1 - self.lr_end) * left
 
 
 def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:

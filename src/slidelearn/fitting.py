@@ -162,10 +162,15 @@ def continue_model(
     check = _make_check(data, None, config, weights)
     with Workers(config.n_threads) as workers:
         ready = data._replace(X=prepare_features(data.X, config))
-        network = grow_network(model.network, config, ready.X, ready.Y, workers)
+        network, own = grow_network(model.network, config, ready.X, ready.Y, workers)
         done = model.facts
         trainer = Trainer(
-            config, network, epoch=done["epochs"], step=done["steps"], seconds=done["train_seconds"]
+            config,
+            network,
+            own,
+            epoch=done["epochs"],
+            step=done["steps"],
+            seconds=done["train_seconds"],
         )
         run = _Run(trainer, ready, check, events, compile_seconds)
         run.train(epochs, workers)

@@ -1,5 +1,7 @@
 """Growing: a trained network takes in labels that it has never seen."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -7,10 +9,10 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import Config
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
-from slidelearn.network import Network, hidden_rows, make_network
+from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.optimizers import Optimizer
 from slidelearn.rows import sparse_rows
-from slidelearn.start import centroid_start
+from slidelearn.start import OwnShare, start_network
 from slidelearn.wide import Wide, make_wide
 from slidelearn.workers import Workers
 
@@ -21,32 +23,36 @@ _QUERIES = 2048  # examples that the tables of a grown layer are centred on
 
 def grow_network(
     network: Network, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers
-) -> Network:
+) -> tuple[Network, OwnShare]:
     """Make room for the labels of Y (n, l) beyond those of the network, and give them a start.
 
     New output neurons start as in a new network, from the examples X (n, d) alone. The wide path
     gains every pair of a feature and a label that occurs for the first time: at its centroid where
-    the label is new to the path, at 0 otherwise. Tables are made anew if the layer has grown.
+    the label is new to the path, at 0 otherwise. Tables are made anew.
     """
+    known, n_new = network.n_labels, Y.shape[1] - network.n_labels
+    own = OwnShare(np.zeros(Y.shape[1], np.float32), np.zeros(Y.shape[1], np.float32))
     if network.wide is not None:
-        fresh = make_wide(X, Y, config.wide)
-        network = network._replace(wide=_join_wide(network.wide, fresh, network.n_features))
-    known = network.n_labels
-    if Y.shape[1] == known:
-        return network
-    rng = np.random.default_rng((config.seed, known))
-    # The output layer of a new network does not depend on the number of features.
-    fresh_output = make_network(config, 1, Y.shape[1] - known, rng).output
-    grown = network._replace(output=fresh_output)
-    if config.start == "centroid":
-        centroid_start(grown, X, Y[:, known:], config.temperature, workers)
-    network = network._replace(output=_join_layers(network.output, fresh_output))
-    if config.uniform < network.n_labels:
+        fresh, shares = make_wide(X, Y, config.wide)
+        wide, first_seen = _join_wide(network.wide, fresh, network.n_features)
+        network = network._replace(wide=wide)
+        own = own._replace(wide=np.where(first_seen, shares, np.float32(0)))
+    if n_new:
+        rng = np.random.default_rng((config.seed, known))
+        # The output layer of a new network does not depend on the number of features.
+        output = make_network(config, 1, n_new, rng).output
+        new = network._replace(output=output, wide=None)
+        new, new_own = start_network(new, replace(config, wide=0.0), X, Y[:, known:], workers)
+        own.deep[known:] = new_own.deep
+        network = network._replace(output=_join_layers(network.output, new.output))
+    if config.uniform >= network.n_labels:
+        return network, own
+    if n_new:
         index = NeuronIndex(config.tables, config.seed)
         sample = np.sort(rng.permutation(X.shape[0])[:_QUERIES])
         index.fit(network.output.weight, hidden_rows(network, sparse_rows(X[sample])), workers)
         network = network._replace(indexes=(*network.indexes[:-1], index))
-    return network
+    return with_postings(network), own
 
 
 def _join_layers(old: Layer, new: Layer) -> Layer:
@@ -62,8 +68,11 @@ def _join_layers(old: Layer, new: Layer) -> Layer:
     return Layer(np.concatenate([old.weight, new.weight]), optimizer, old.hashed)
 
 
-def _join_wide(old: Wide, new: Wide, n_features: int) -> Wide:
-    """Add the pairs of a new wide path, of as many labels or more, to those of an old one."""
+def _join_wide(old: Wide, new: Wide, n_features: int) -> tuple[Wide, NDArray[np.bool_]]:
+    """Add the pairs of a new wide path, of as many labels or more, to those of an old one.
+
+    Returns the path, and which labels it had no pairs of before.
+    """
     n_labels = len(new.indptr) - 1
     old_keys, new_keys = _pair_keys(old, n_features), _pair_keys(new, n_features)
     keys = np.union1d(old_keys, new_keys)  # ascending by label, then by feature
@@ -76,7 +85,7 @@ def _join_wide(old: Wide, new: Wide, n_features: int) -> Wide:
     weights[places], squares[places] = old.weights, old.squares
     indptr = np.searchsorted(keys, np.arange(n_labels + 1, dtype=np.int64) * n_features)
     features = (keys % n_features).astype(np.int32)
-    return Wide(indptr.astype(np.int64, copy=False), features, weights, squares)
+    return Wide(indptr.astype(np.int64, copy=False), features, weights, squares), first_seen
 
 
 def _pair_keys(wide: Wide, n_features: int) -> NDArray[np.int64]:

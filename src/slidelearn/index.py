@@ -23,10 +23,14 @@ _SAMPLE_PER_BUCKET = 20  # neurons that a centroid is learned from
 
 
 class Lookup(NamedTuple):
-    """How much one lookup may find: probes per table, and neurons per example."""
+    """How much one lookup may find: probes per table, and neurons per example.
+
+    ``wide_limit`` is of the wide path's tables.
+    """
 
     probes: int
     limit: int
+    wide_limit: int
 
 
 @dataclass
@@ -149,12 +153,13 @@ class NeuronIndex:
     @property
     def train_size(self) -> Lookup:
         """What a lookup may find in training."""
-        return Lookup(self.config.probes, self.config.limit)
+        return Lookup(self.config.probes, self.config.limit, self.config.wide_limit)
 
     @property
     def predict_size(self) -> Lookup:
         """What a lookup may find when predicting."""
-        return Lookup(self.config.predict_probes, self.config.predict_limit)
+        config = self.config
+        return Lookup(config.predict_probes, config.predict_limit, config.predict_wide_limit)
 
     def _family(self) -> HashFamily:
         assert self.family is not None

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slidelearn.config import Config
-from slidelearn.index import NeuronIndex
+from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
+from slidelearn.postings import Postings, best_labels, make_postings
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
+from slidelearn.sampling import unite
 from slidelearn.wide import Wide
 
-__all__ = ["Network", "Trace", "hidden_rows", "make_network"]
+__all__ = ["Network", "Trace", "hidden_rows", "make_network", "retrieve_labels", "with_postings"]
 
 
 class Network(NamedTuple):
@@ -32,6 +34,8 @@ class Network(NamedTuple):
     indexes : tuple of NeuronIndex or None
         Hash tables of each hidden layer, then of the output layer; None where a layer is dense
         or every neuron is active.
+    postings : Postings or None
+        The wide path's own tables, beside those of the output layer.
     """
 
     hidden: tuple[Layer, ...]
@@ -39,6 +43,7 @@ class Network(NamedTuple):
     output: Layer
     wide: Wide | None
     indexes: tuple[NeuronIndex | None, ...]
+    postings: Postings | None = None
 
     @property
     def n_features(self) -> int:
@@ -124,6 +129,26 @@ def hidden_rows(
     if x.dense:
         x.matrix()[:, :-1] -= network.mean
     return x
+
+
+def with_postings(network: Network) -> Network:
+    """Return the network with tables over its wide path as it is now, if there is one."""
+    index = network.indexes[-1]
+    if network.wide is None or index is None:
+        return network
+    bias = BIAS_INPUT * network.output.weight[:, -1]
+    size = index.config.postings
+    return network._replace(postings=make_postings(network.wide, network.n_features, size, bias))
+
+
+def retrieve_labels(network: Network, x: Rows, h: Rows, size: Lookup, first_example: int) -> Pairs:
+    """Find output neurons by hidden vectors h in the index, by inputs x in the postings."""
+    index = network.indexes[-1]
+    assert index is not None
+    found = index.lookup(h, size, first_example)
+    if network.postings is None:
+        return found
+    return unite(best_labels(x, network.postings, size.wide_limit), found)
 
 
 def _dense_forward(

@@ -15,7 +15,7 @@ from slidelearn.hashing import Centring, HashFamily, restore_family
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
 from slidelearn.model import Model
-from slidelearn.network import Network
+from slidelearn.network import Network, with_postings
 from slidelearn.optimizers import Optimizer, make_optimizer
 from slidelearn.tables import build_tables
 from slidelearn.wide import Wide
@@ -89,7 +89,8 @@ def read_network(
         wide = _read_wide(file, path, n_features, n_labels) if config.wide else None
         mean = file.take("mean", np.float32, (widths[-1],))
         inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
-    return Network(tuple(hidden), mean, output, wide, tuple(indexes)), inverse_propensity
+    network = Network(tuple(hidden), mean, output, wide, tuple(indexes))
+    return with_postings(network), inverse_propensity
 
 
 def _layer_names(network: Network) -> Iterator[str]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.layers import Pairs, pair_logits
-from slidelearn.network import Network, hidden_rows
+from slidelearn.network import Network, hidden_rows, retrieve_labels
 from slidelearn.rows import product, sparse_rows
 from slidelearn.wide import add_block_scores, add_pair_scores, find_hits
 from slidelearn.workers import Workers, pieces
@@ -70,7 +70,7 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
     def search(start: int, end: int) -> int:
         x = sparse_rows(X[start:end])
         h = hidden_rows(network, x, first_example=start)
-        pairs = index.lookup(h, index.predict_size, start)
+        pairs = retrieve_labels(network, x, h, index.predict_size, start)
         logits = np.empty(len(pairs.neurons), np.float32)
         pair_logits(h, network.output.weight, pairs, logits)
         if network.wide is not None:

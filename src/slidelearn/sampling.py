@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.layers import Pairs
 from slidelearn.losses import Strata
 
-__all__ = ["all_neurons", "join_strata", "uniform_tail"]
+__all__ = ["all_neurons", "join_strata", "uniform_tail", "unite"]
 
 
 def uniform_tail(n_neurons: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:
@@ -23,6 +23,39 @@ def all_neurons(n: int, n_neurons: int) -> Pairs:
     """Pair n examples with every neuron."""
     indptr = np.arange(n + 1, dtype=np.int64) * n_neurons
     return Pairs(indptr, np.tile(np.arange(n_neurons, dtype=np.int32), n))
+
+
+def unite(a: Pairs, b: Pairs) -> Pairs:
+    """Neurons of either set of every example, ascending and distinct.
+
+    Examples
+    --------
+    >>> one = np.array([0, 2])
+    >>> unite(Pairs(one, np.array([7, 1])), Pairs(one, np.array([7, 4]))).neurons.tolist()
+    [1, 4, 7]
+    """
+    indptr = np.zeros(len(a.indptr), np.int64)
+    neurons = np.empty(len(a.neurons) + len(b.neurons), np.int32)
+    _unite(a, b, indptr, neurons)
+    return Pairs(indptr, neurons[: indptr[-1]])
+
+
+@njit(cache=True, nogil=True)
+def _unite(a: Pairs, b: Pairs, indptr: NDArray[np.int64], neurons: NDArray[np.int32]) -> None:
+    """Sort both sets of every example together and drop repeats, packed as CSR."""
+    for i in range(len(a.indptr) - 1):
+        own_a = a.neurons[a.indptr[i] : a.indptr[i + 1]]
+        own_b = b.neurons[b.indptr[i] : b.indptr[i + 1]]
+        own = neurons[indptr[i] : indptr[i] + len(own_a) + len(own_b)]
+        own[: len(own_a)] = own_a
+        own[len(own_a) :] = own_b
+        own.sort()
+        kept = 0
+        for neuron in own:
+            if kept == 0 or own[kept - 1] != neuron:
+                own[kept] = neuron
+                kept += 1
+        indptr[i + 1] = indptr[i] + kept
 
 
 def join_strata(Y: csr_matrix, found: Pairs | None, shared: NDArray[np.int32]) -> Strata:

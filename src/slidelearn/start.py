@@ -1,15 +1,20 @@
-"""The centroid start: output neurons begin where the hidden vectors of their examples are."""
+"""The start: output neurons begin where the examples of their labels are."""
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.config import Config
+from slidelearn.losses import Strata
 from slidelearn.network import Network, hidden_rows
-from slidelearn.rows import sparse_rows
+from slidelearn.rows import BIAS_INPUT, Rows, sparse_rows
+from slidelearn.wide import make_wide
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["centre_hidden", "centroid_start"]
+__all__ = ["OwnShare", "centre_hidden", "leave_out", "start_network"]
 
 _BLOCK = 8192  # examples whose hidden vectors are held at a time
 
@@ -22,13 +27,74 @@ def centre_hidden(network: Network, X: csr_matrix) -> Network:
     return network._replace(mean=network.mean + h.matrix()[:, :-1].mean(axis=0))
 
 
+class OwnShare(NamedTuple):
+    """What the start holds of the very examples that it was made from, by label.
+
+    An example is close to the centroid that it is part of, and the closer the fewer examples there
+    are. A network that trains on such scores learns little from rare labels, and scores of new
+    examples are unlike them. So an example's own part of its labels is left out in training
+    (P@1 on commits: 55.2 with it and 56.0 without).
+
+    Attributes
+    ----------
+    deep : float32 array of shape (n_labels,)
+        The part is this times the length of the hidden vector.
+    wide : float32 array of shape (n_labels,)
+        The part is this times the squared length of the features.
+    """
+
+    deep: NDArray[np.float32]
+    wide: NDArray[np.float32]
+
+
+def start_network(
+    network: Network, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers
+) -> tuple[Network, OwnShare]:
+    """Give the output neurons of labels Y (n, l) their start, and the wide path if there is one."""
+    nothing = np.zeros(Y.shape[1], np.float32)
+    own = OwnShare(nothing, nothing)
+    if config.wide:
+        wide, own_wide = make_wide(X, Y, config.wide)
+        network, own = network._replace(wide=wide), own._replace(wide=own_wide)
+    if config.start == "centroid":
+        own = own._replace(deep=centroid_start(network, X, Y, config.temperature, workers))
+    label_prior(network, Y, config.prior)
+    return network, own
+
+
+@njit(cache=True, nogil=True)
+def leave_out(
+    x: Rows,
+    h: Rows,
+    strata: Strata,
+    own: OwnShare,
+    keep: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Take from the logits of an example's labels, out (n_pairs,), what is the example's own.
+
+    ``keep`` is the share of the features x that dropout left in, which scaled these up.
+    """
+    for i in range(len(strata.indptr) - 1):
+        wide, deep = np.float32(0), np.float32(0)
+        for e in range(x.indptr[i], x.indptr[i + 1]):
+            wide += x.values[e] * x.values[e]
+        for e in range(h.indptr[i], h.indptr[i + 1] - int(h.dense)):  # without the constant
+            deep += h.values[e] * h.values[e]
+        wide, deep = np.float32(keep) * wide, np.sqrt(deep)
+        for p in range(strata.indptr[i], strata.indptr[i] + strata.n_labels[i]):
+            n = strata.neurons[p]
+            out[p] -= own.wide[n] * wide + own.deep[n] * deep
+
+
 def centroid_start(
     network: Network, X: csr_matrix, Y: csr_matrix, temperature: float, workers: Workers
-) -> None:
+) -> NDArray[np.float32]:
     """Set every output neuron to the mean hidden vector of its label's examples, in place.
 
     Hidden vectors count with length 1. Neurons get the length at which the logit of an example
     that points their way is ``temperature`` on average. A label without examples starts at zero.
+    Returns by how much every hidden vector was scaled before it was added to its labels, (l,).
     """
     weight = network.output.weight
     total = 0.0
@@ -43,14 +109,26 @@ def centroid_start(
         total += float(lengths.sum(dtype=np.float64))
         hidden /= np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
         _add_to_labels(block_Y.indptr, block_Y.indices, hidden, weight)
+    own = np.zeros(len(weight), np.float32)
     if total > 0:
-        _scale(weight, np.float32(temperature * X.shape[0] / total))
+        _scale(weight, np.float32(temperature * X.shape[0] / total), own)
+    return own
 
 
 def _hidden(network: Network, X: csr_matrix) -> NDArray[np.float32]:
     """Hidden vectors of examples, (n, width)."""
     h = hidden_rows(network, sparse_rows(X))
     return h.matrix()[:, :-1].copy() if h.dense else h.csr().toarray()
+
+
+def label_prior(network: Network, Y: csr_matrix, weight: float) -> None:
+    """Start the bias of every label at ``weight`` times the logarithm of its count in Y, in place.
+
+    Centroids of one length say which examples a label goes with, but not how often it does. A label
+    without examples counts as a tenth of one.
+    """
+    counts = np.bincount(Y.indices, minlength=Y.shape[1])
+    network.output.weight[:, -1] = weight / BIAS_INPUT * np.log(np.maximum(counts, 0.1))
 
 
 @njit(cache=True, nogil=True)
@@ -72,13 +150,13 @@ def _add_to_labels(
 
 
 @njit(cache=True, nogil=True)
-def _scale(weight: NDArray[np.float32], length: np.float32) -> None:
-    """Scale neurons (N, d + 1) to one length; zeros stay. Their biases are zero."""
+def _scale(weight: NDArray[np.float32], length: np.float32, factors: NDArray[np.float32]) -> None:
+    """Scale neurons (N, d + 1) to one length by factors (N,); zeros stay. Biases are zero."""
     for n in range(len(weight)):
         squares = np.float32(0)
         for j in range(weight.shape[1]):
             squares += weight[n, j] * weight[n, j]
         if squares > 0:
-            factor = length / np.sqrt(squares)
+            factors[n] = length / np.sqrt(squares)
             for j in range(weight.shape[1]):
-                weight[n, j] *= factor
+                weight[n, j] *= factors[n]

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.layers import (
+    Groups,
     Layer,
     Pairs,
     group_entries,
@@ -17,7 +18,7 @@ from slidelearn.layers import (
     update_rows,
 )
 from slidelearn.losses import LOSS_KINDS, Strata, stratified_loss
-from slidelearn.network import Network, Trace, hidden_rows
+from slidelearn.network import Network, Trace, hidden_rows, retrieve_labels
 from slidelearn.optimizers import Step
 from slidelearn.rows import (
     BIAS_INPUT,
@@ -30,6 +31,7 @@ from slidelearn.rows import (
     weight_gradient,
 )
 from slidelearn.sampling import all_neurons, join_strata, uniform_tail
+from slidelearn.start import OwnShare, leave_out
 from slidelearn.wide import (
     Hits,
     Wide,
@@ -94,12 +96,14 @@ def train_step(
     number: int,
     lr_factor: float,
     workers: Workers,
+    own: OwnShare | None = None,
 ) -> StepReport:
     """Train on one batch: features X (n, d) and labels Y (n, l), canonical.
 
     The gradient is that of the loss summed over the batch, so that a label seen once in a batch
     moves as far in a large batch as in a small one. ``number`` counts the steps of the run: it
-    seeds the uniform tail, dropout and random windows.
+    seeds the uniform tail, dropout and random windows. ``own`` is what the start holds of these
+    examples, which is left out.
     """
     rng = np.random.default_rng((config.seed, number))
     everyone = config.uniform >= network.n_labels
@@ -111,7 +115,7 @@ def train_step(
     def work(start: int, end: int) -> _Piece:
         place = number * config.batch_size + start
         return _forward_and_back(
-            network, config, X[start:end], Y[start:end], shared, shared_weight, place
+            network, config, X[start:end], Y[start:end], shared, shared_weight, place, own
         )
 
     done = workers.map(work, pieces(X.shape[0]))
@@ -127,6 +131,7 @@ def _forward_and_back(
     shared: NDArray[np.int32],
     shared_weight: NDArray[np.float32],
     place: int,
+    own: OwnShare | None,
 ) -> _Piece:
     """Run a piece of a batch, whose first example has the number ``place``, without any update."""
     rng = np.random.default_rng((config.seed, place, 1))
@@ -135,7 +140,7 @@ def _forward_and_back(
     x = sparse_rows(X)
     traces: list[Trace] = []
     h = hidden_rows(network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces)
-    strata = _active_set(network, h, Y, shared, place)
+    strata = _active_set(network, x, h, Y, shared, place)
     pairs = Pairs(strata.indptr, strata.neurons)
     delta = np.empty(len(pairs.neurons), np.float32)
     pair_logits(h, network.output.weight, pairs, delta)
@@ -143,6 +148,8 @@ def _forward_and_back(
     if network.wide is not None:
         hits = find_hits(x, network.wide, pairs)
         add_pair_scores(network.wide, hits, delta)
+    if own is not None:
+        leave_out(x, h, strata, own, 1 - config.input_dropout, delta)
     shared_delta = product(h, shared_weight)
     loss = stratified_loss(LOSS_KINDS[config.loss], strata, network.n_labels, delta, shared_delta)
     upstream = input_gradient(h, shared_weight, shared_delta)
@@ -152,12 +159,12 @@ def _forward_and_back(
 
 
 def _active_set(
-    network: Network, h: Rows, Y: csr_matrix, shared: NDArray[np.int32], place: int
+    network: Network, x: Rows, h: Rows, Y: csr_matrix, shared: NDArray[np.int32], place: int
 ) -> Strata:
     """Labels and retrieved neurons of every example, beside the shared tail."""
     index = network.indexes[-1]
     if index is not None:
-        found: Pairs | None = index.lookup(h, index.train_size, place)
+        found: Pairs | None = retrieve_labels(network, x, h, index.train_size, place)
     else:
         found = None if len(shared) else all_neurons(h.n, network.n_labels)
     return join_strata(Y, found, shared)
@@ -208,16 +215,18 @@ def _update(
         if part.pairs is None:
             _update_dense(layer, part, hidden_step, workers)
         else:
-            _update_hashed(
-                layer, part, _NO_IDS, np.empty((part.x.n, 0), np.float32), hidden_step, workers
-            )
+            nothing = np.empty((part.x.n, 0), np.float32)
+            groups = group_entries(part.pairs.neurons, _NO_IDS)
+            _update_hashed(layer, part, groups, nothing, hidden_step, workers)
     part = _merge([piece.output for piece in done])
     shared_delta = np.concatenate([piece.shared_delta for piece in done])
     step = Step(config.lr * lr_factor, config.weight_decay)
-    _update_hashed(network.output, part, shared, shared_delta, step, workers)
+    assert part.pairs is not None
+    groups = group_entries(part.pairs.neurons, shared)
+    _update_hashed(network.output, part, groups, shared_delta, step, workers)
     if network.wide is not None:
         hits = concatenate_hits([piece.hits for piece in done if piece.hits is not None])
-        _update_wide(network.wide, part, hits, config.wide_lr * lr_factor, workers)
+        _update_wide(network.wide, part, groups, hits, config.wide_lr * lr_factor, workers)
 
 
 def _merge(parts: list[_Part]) -> _Part:
@@ -248,28 +257,27 @@ def _update_dense(layer: Layer, part: _Part, step: Step, workers: Workers) -> No
 def _update_hashed(
     layer: Layer,
     part: _Part,
-    shared: NDArray[np.int32],
+    groups: Groups,
     shared_delta: NDArray[np.float32],
     step: Step,
     workers: Workers,
 ) -> None:
     """Move a neuron-major layer: the neurons of all pairs and of the shared tail."""
     assert part.pairs is not None
-    gradient = np.empty((len(shared), part.x.width + 1), np.float32)
+    gradient = np.empty((shared_delta.shape[1], part.x.width + 1), np.float32)
 
     def multiply(start: int, end: int) -> None:
         gradient[start:end] = weight_gradient(part.x, shared_delta[:, start:end])
 
-    workers.map(multiply, pieces(len(shared), _SHARED_ROWS))
-    groups = group_entries(part.pairs.neurons, shared)
+    workers.map(multiply, pieces(len(gradient), _SHARED_ROWS))
     entries = (_owners(part.pairs.indptr), part.delta)
     update_rows(layer, groups, entries, part.x, gradient, step, workers.map)
 
 
-def _update_wide(wide: Wide, part: _Part, hits: Hits, lr: float, workers: Workers) -> None:
+def _update_wide(
+    wide: Wide, part: _Part, groups: Groups, hits: Hits, lr: float, workers: Workers
+) -> None:
     """Move the wide weights of all pairs."""
-    assert part.pairs is not None
-    groups = group_entries(part.pairs.neurons, _NO_IDS)
 
     def move(start: int, end: int) -> None:
         move_wide(wide, groups, start, end, hits, part.delta, lr)

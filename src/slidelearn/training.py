@@ -11,11 +11,10 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.index import Schedule
-from slidelearn.network import Network, hidden_rows, make_network
+from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.rows import Rows, sparse_rows
-from slidelearn.start import centre_hidden, centroid_start
+from slidelearn.start import OwnShare, centre_hidden, start_network
 from slidelearn.step import train_step
-from slidelearn.wide import make_wide
 from slidelearn.workers import Workers
 
 __all__ = ["EpochReport", "Progress", "Trainer"]
@@ -71,6 +70,8 @@ class Trainer:
         The settings.
     network : Network
         What is being learned.
+    own : OwnShare, optional
+        What the start holds of the training examples themselves.
     epoch, step : int
         Epochs and steps done.
     seconds, index_seconds : float
@@ -81,6 +82,7 @@ class Trainer:
 
     config: Config
     network: Network
+    own: OwnShare | None = None
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
@@ -93,14 +95,11 @@ class Trainer:
         began = time.perf_counter()
         rng = np.random.default_rng(config.seed)
         network = make_network(config, X.shape[1], Y.shape[1], rng)
-        if config.wide:
-            network = network._replace(wide=make_wide(X, Y, config.wide))
         trainer = cls(config, network)
         for depth in range(len(network.hidden)):
             trainer.fit_index(depth, X, workers)
-        trainer.network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
-        if config.start == "centroid":
-            centroid_start(trainer.network, X, Y, config.temperature, workers)
+        network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
+        trainer.network, trainer.own = start_network(network, config, X, Y, workers)
         trainer.fit_index(len(network.hidden), X, workers)
         trainer.seconds = time.perf_counter() - began
         return trainer
@@ -127,7 +126,7 @@ class Trainer:
             factor = self.config.learning_rate_factor(progress)
             report = train_step(
                 self.network, self.config, X[rows], Y[rows],
-                number=self.step, lr_factor=factor, workers=workers,
+                number=self.step, lr_factor=factor, workers=workers, own=self.own,
             )  # fmt: skip
             self.step += 1
             loss, done, active = loss + report.loss, done + len(rows), active + report.active
@@ -174,6 +173,8 @@ class Trainer:
         began = time.perf_counter()
         sample = self._sample(X, depth)
         index.fit(self._weight(depth), self._inputs(depth, X[sample]), workers)
+        if depth == len(self.network.hidden):
+            self.network = with_postings(self.network)
         self.index_seconds += time.perf_counter() - began
 
     def _inputs(self, depth: int, X: csr_matrix) -> Rows:

@@ -1,0 +1,168 @@
+"""Postings: the hash tables of the wide path; a bucket is a feature and holds its best labels.
+
+An example looks into the buckets of its features, and the labels that it finds are ranked by the
+sum of what they weigh there: the wide score, but for weights too small to be filed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from slidelearn.layers import Pairs
+from slidelearn.rows import Rows
+from slidelearn.wide import Wide
+
+__all__ = ["Postings", "best_labels", "make_postings"]
+
+
+class Postings(NamedTuple):
+    """Labels by feature: feature f has ``labels[indptr[f] : indptr[f + 1]]``.
+
+    Attributes
+    ----------
+    indptr : int64 array of shape (n_features + 1,)
+        Where each bucket is.
+    labels : int32 array
+        The labels of a bucket.
+    weights : float32 array
+        Their wide weights when they were filed.
+    bias : float32 array of shape (n_labels,)
+        What every label's logit starts from.
+    """
+
+    indptr: NDArray[np.int64]
+    labels: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def make_postings(wide: Wide, n_features: int, size: int, bias: NDArray[np.float32]) -> Postings:
+    """File every label under its features; a bucket keeps the ``size`` largest weights.
+
+    Examples
+    --------
+    >>> wide = Wide(np.array([0, 1, 2]), np.array([0, 0], np.int32),
+    ...             np.array([2, 3], np.float32), np.ones(2, np.float32))
+    >>> postings = make_postings(wide, n_features=2, size=1, bias=np.zeros(2, np.float32))
+    >>> postings.indptr.tolist(), postings.labels.tolist(), postings.weights.tolist()
+    ([0, 1, 1], [1], [3.0])
+    """
+    counts = np.minimum(np.bincount(wide.features, minlength=n_features), size)
+    indptr = np.concatenate(([0], np.cumsum(counts)))
+    postings = Postings(
+        indptr, np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32), bias
+    )
+    _file(wide, postings, np.zeros(n_features, np.int32))
+    return postings
+
+
+@njit(cache=True, nogil=True)
+def _file(wide: Wide, postings: Postings, filled: NDArray[np.int32]) -> None:
+    """Keep the largest weights of every feature; each bucket is a heap, its smallest on top."""
+    for n in range(len(wide.indptr) - 1):
+        for place in range(wide.indptr[n], wide.indptr[n + 1]):
+            feature, weight = wide.features[place], wide.weights[place]
+            start, end = postings.indptr[feature], postings.indptr[feature + 1]
+            weights, labels = postings.weights[start:end], postings.labels[start:end]
+            if filled[feature] < len(weights):
+                _rise(weights, labels, filled[feature], weight, n)
+                filled[feature] += 1
+            elif weight > weights[0]:
+                _sink(weights, labels, len(weights), weight, n)
+
+
+@njit(cache=True, nogil=True)
+def _rise(
+    keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
+) -> None:
+    """Add a label to a heap of ``size`` with the smallest key on top; smaller ids stay longer."""
+    child = size
+    while child > 0:
+        parent = (child - 1) >> 1
+        if not _below(key, label, keys[parent], labels[parent]):
+            break
+        keys[child], labels[child] = keys[parent], labels[parent]
+        child = parent
+    keys[child], labels[child] = key, label
+
+
+@njit(cache=True, nogil=True)
+def _sink(
+    keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
+) -> None:
+    """Put a label in the place of the smallest of a heap of ``size``."""
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= size:
+            break
+        if child + 1 < size and _below(
+            keys[child + 1], labels[child + 1], keys[child], labels[child]
+        ):
+            child += 1
+        if not _below(keys[child], labels[child], key, label):
+            break
+        keys[parent], labels[parent] = keys[child], labels[child]
+        parent = child
+    keys[parent], labels[parent] = key, label
+
+
+@njit(cache=True, nogil=True)
+def _below(key: np.float32, label: int, other_key: np.float32, other_label: int) -> bool:
+    """Whether a label ranks below another: a smaller key, or an equal one and a larger id."""
+    return bool(key < other_key or (key == other_key and label > other_label))
+
+
+def best_labels(x: Rows, postings: Postings, limit: int) -> Pairs:
+    """Retrieve for every example the ``limit`` labels that weigh most in its buckets.
+
+    Examples
+    --------
+    >>> postings = Postings(np.array([0, 2]), np.array([4, 7], np.int32),
+    ...                     np.array([1, 2], np.float32), np.zeros(9, np.float32))
+    >>> x = Rows(np.array([0, 1]), np.array([0], np.int32), np.array([3.0], np.float32), 1, False)
+    >>> best_labels(x, postings, limit=1).neurons.tolist()
+    [7]
+    """
+    indptr = np.zeros(x.n + 1, np.int64)
+    neurons = np.empty(x.n * limit, np.int32)
+    scores = np.zeros(len(postings.bias), np.float32)
+    _retrieve(x, postings, limit, scores, indptr, neurons)
+    return Pairs(indptr, neurons[: indptr[-1]])
+
+
+@njit(cache=True, nogil=True)
+def _retrieve(
+    x: Rows,
+    postings: Postings,
+    limit: int,
+    scores: NDArray[np.float32],
+    indptr: NDArray[np.int64],
+    neurons: NDArray[np.int32],
+) -> None:
+    """Sum the weights of all labels in an example's buckets and keep the best, packed as CSR.
+
+    ``scores`` is scratch (n_labels,), zero before and after.
+    """
+    keys = np.empty(limit, np.float32)
+    for i in range(len(x.indptr) - 1):
+        own = range(x.indptr[i], x.indptr[i + 1])
+        for e in own:
+            for q in range(postings.indptr[x.indices[e]], postings.indptr[x.indices[e] + 1]):
+                scores[postings.labels[q]] += x.values[e] * postings.weights[q]
+        kept, labels = 0, neurons[indptr[i] : indptr[i] + limit]
+        for e in own:
+            for q in range(postings.indptr[x.indices[e]], postings.indptr[x.indices[e] + 1]):
+                label = postings.labels[q]
+                if scores[label] == 0:
+                    continue  # ranked already
+                key = scores[label] + postings.bias[label]
+                scores[label] = 0
+                if kept < limit:
+                    _rise(keys, labels, kept, key, label)
+                    kept += 1
+                elif _below(keys[0], labels[0], key, label):
+                    _sink(keys, labels, kept, key, label)
+        indptr[i + 1] = indptr[i] + kept

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+import naive
+from batches import random_features, random_labels
+from slidelearn.postings import best_labels, make_postings
+from slidelearn.rows import sparse_rows
+from slidelearn.wide import make_wide
+
+N, D, N_LABELS = 25, 9, 14
+
+
+def make_problem(seed=0, scale=5.0):
+    X, Y = random_features(N, D, seed), random_labels(N, N_LABELS, seed)
+    wide, _ = make_wide(X, Y, scale)
+    bias = np.random.default_rng(seed).standard_normal(N_LABELS).astype(np.float32)
+    return X, wide, bias
+
+
+def dense_weights(wide):
+    """Weights (n_labels, D), and which of them are stored."""
+    weights, stored = np.zeros((N_LABELS, D)), np.zeros((N_LABELS, D), bool)
+    for label in range(N_LABELS):
+        own = slice(*wide.indptr[label : label + 2])
+        weights[label, wide.features[own]] = wide.weights[own]
+        stored[label, wide.features[own]] = True
+    return weights, stored
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 50), st.integers(1, 20), st.integers(1, 20), st.booleans())
+@settings(deadline=None, max_examples=25)
+def test_best_labels_of_the_largest_weights(seed, size, limit, equal):
+    X, wide, bias = make_problem(seed)
+    if equal:
+        wide.weights[:] = 1
+    postings = make_postings(wide, D, size, bias)
+    filed, scores = naive.postings(*dense_weights(wide), size, X.toarray())
+    for feature in range(D):
+        own = slice(*postings.indptr[feature : feature + 2])
+        assert sorted(postings.labels[own]) == sorted(filed[feature])
+    found = best_labels(sparse_rows(X), postings, limit)
+    for i, got in enumerate(np.split(found.neurons, found.indptr[1:-1])):
+        reached = np.flatnonzero(scores[i])
+        total = scores[i] + bias
+        best = reached[np.argsort(-total[reached], kind="stable")][:limit]
+        assert len(set(got)) == len(got) == len(best)
+        assert_allclose(np.sort(total[got]), np.sort(total[best]), rtol=1e-5, atol=1e-5)
+
+
+def test_retrieval_leaves_no_trace():
+    X, wide, bias = make_problem()
+    postings = make_postings(wide, D, 50, bias)
+    whole = best_labels(sparse_rows(X), postings, 4)
+    parts = [best_labels(sparse_rows(X[i : i + 1]), postings, 4).neurons for i in range(N)]
+    assert np.array_equal(whole.neurons, np.concatenate(parts))
+
+
+def test_a_path_without_weights_finds_nothing():
+    X, Y = random_features(N, D), random_labels(N, N_LABELS)[[1]]
+    wide, _ = make_wide(X[:1], Y, 5.0)
+    postings = make_postings(wide, D, 8, np.zeros(N_LABELS, np.float32))
+    assert len(best_labels(sparse_rows(X), postings, 3).neurons) == 0
