@@ -190,12 +190,10 @@ def move_rows(kind, weight, gradient, rows, lr, decay=0.0, state=None):
     return weight
 
 
-def strata_weights(active, tail, n_neurons):
-    """How many neurons each neuron stands for: 1 in T, (N - |T|) / |U| in U, 0 elsewhere."""
-    rest = np.setdiff1d(tail, active)
+def strata_weights(active, tail, tail_weights, n_neurons):
+    """How many neurons each neuron stands for: 1 in T, its weight in U, 0 elsewhere."""
     weights = np.zeros(n_neurons)
-    if len(rest):
-        weights[rest] = (n_neurons - len(active)) / len(rest)
+    weights[tail] = tail_weights
     weights[active] = 1
     return weights
 
@@ -256,12 +254,11 @@ def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail
     deep, sparse = with_bias(inputs[-1]) @ weights[-1].T, X @ wide.T
     total, delta = 0.0, np.zeros_like(deep)
     for i, own in enumerate(active):
-        logits = deep[i].copy()
-        logits[own] += sparse[i, own]
+        logits = deep[i] + sparse[i]
         for label in labels[i]:
             logits[label] -= left_out[0][label] * np.sqrt((inputs[-1][i] ** 2).sum())
             logits[label] -= left_out[1][label] * (X[i] ** 2).sum()
-        strata = strata_weights(own, tail, n_neurons)
+        strata = strata_weights(own, *tail, n_neurons)
         loss, delta[i] = stratified_loss(kind, labels[i], strata, logits)
         total += loss
     logit_gradient, gradients = delta, [delta.T @ with_bias(inputs[-1])]
@@ -271,16 +268,25 @@ def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail
     return total, gradients, logit_gradient
 
 
-def move_wide(weights, present, X, delta, active, lr, squares=None):
-    """Adagrad on every weight alone, example after example; ``present`` (N, d) are stored."""
-    weights = weights.astype(float)
-    squares = np.full(weights.shape, WIDE_START) if squares is None else squares
+def move_wide(weights, present, X, delta, active, tail, lr):
+    """Adagrad on every weight alone; ``present`` (N, d) are stored.
+
+    Active pairs move one example after the other, then the tail by the sum over all examples.
+    """
+    weights, squares = weights.astype(float), np.full(weights.shape, WIDE_START)
+    delta = delta.copy()
     for i, own in enumerate(active):
         for neuron in own:
             there = present[neuron] & (X[i] != 0)
             g = delta[i, neuron] * X[i, there]
             squares[neuron, there] += g**2
             weights[neuron, there] -= lr * g / np.sqrt(squares[neuron, there])
+            delta[i, neuron] = 0
+    for neuron in tail:
+        there = present[neuron]
+        g = delta[:, neuron] @ X[:, there]
+        squares[neuron, there] += g**2
+        weights[neuron, there] -= lr * g / np.sqrt(squares[neuron, there])
     return weights
 
 

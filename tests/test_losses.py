@@ -6,7 +6,7 @@ import naive
 from batches import label_lists, label_matrix, random_labels
 from slidelearn.layers import Pairs
 from slidelearn.losses import LOSS_KINDS, stratified_loss
-from slidelearn.sampling import join_strata, uniform_tail
+from slidelearn.sampling import draw_tail, join_strata, tail_chances
 
 N, N_NEURONS = 6, 30
 kinds = pytest.mark.parametrize("kind", list(LOSS_KINDS))
@@ -17,7 +17,12 @@ def make_strata(tail_size, n_found=4, seed=0):
     Y = random_labels(N, N_NEURONS, seed)
     found = np.concatenate([rng.choice(N_NEURONS, n_found, replace=False) for _ in range(N)])
     pairs = Pairs(np.arange(N + 1) * n_found, found.astype(np.int32))
-    return Y, join_strata(Y, pairs, uniform_tail(N_NEURONS, tail_size, rng))
+    return Y, join_strata(Y, pairs, some_tail(tail_size, rng))
+
+
+def some_tail(size, rng):
+    """A draw in which frequent labels are likely and the others are not."""
+    return draw_tail(tail_chances(np.arange(N_NEURONS) ** 2, size), rng)
 
 
 def random_logits(seed=1):
@@ -28,7 +33,7 @@ def engine(kind, strata, logits):
     """Loss, and gradients by all logits (n, N); those of T and U come from separate arrays."""
     owners = np.repeat(np.arange(len(logits)), np.diff(strata.indptr))
     pairs, tail = logits[owners, strata.neurons], logits[:, strata.shared]
-    loss = stratified_loss(LOSS_KINDS[kind], strata, N_NEURONS, pairs, tail)
+    loss = stratified_loss(LOSS_KINDS[kind], strata, pairs, tail)
     gradient = np.zeros(logits.shape)
     gradient[:, strata.shared] = tail
     gradient[owners, strata.neurons] += pairs
@@ -39,7 +44,10 @@ def reference(kind, Y, strata, logits):
     active = np.split(strata.neurons, strata.indptr[1:-1])
     out = [
         naive.stratified_loss(
-            kind, labels, naive.strata_weights(own, strata.shared, N_NEURONS), row.astype(float)
+            kind,
+            labels,
+            naive.strata_weights(own, strata.shared, strata.weights, N_NEURONS),
+            row.astype(float),
         )
         for labels, own, row in zip(label_lists(Y), active, logits, strict=True)
     ]
@@ -80,7 +88,7 @@ def test_gradient_is_the_slope_of_the_loss(kind):
 @kinds
 def test_exact_when_the_tail_holds_all_the_rest(kind):
     Y, strata = make_strata(tail_size=N_NEURONS)
-    everyone = join_strata(Y, None, np.arange(N_NEURONS, dtype=np.int32))
+    everyone = join_strata(Y, None, some_tail(N_NEURONS, np.random.default_rng(0)))
     logits = random_logits()
     ones = np.ones(N_NEURONS)
     ref = sum(
@@ -104,7 +112,7 @@ def test_unbiased_over_draws_of_the_tail(kind):
     found = Pairs(np.array([0, 3]), active[2:])
     estimates, gradients = [], []
     for _ in range(n_draws):
-        strata = join_strata(Y, found, uniform_tail(N_NEURONS, 9, rng))
+        strata = join_strata(Y, found, some_tail(9, rng))
         loss, gradient = engine(kind, strata, logits[None])
         estimates.append(np.exp(loss + logits[labels].mean()) if kind == "softmax" else loss)
         gradients.append(gradient[0])

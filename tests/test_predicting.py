@@ -110,7 +110,7 @@ def test_hashed_prediction_is_exact_where_every_neuron_is_retrieved(family, stra
 
 def test_hashed_prediction_gives_the_best_of_what_was_retrieved():
     tables = {"family": "simhash", "k": 3, "l": 1, "predict_probes": 1, "predict_limit": 6}
-    network, _, X = started(tables=tables)
+    network, _, X = started(tables=tables, wide=0)
     top, scores = predict(network, X, 8, exact=False), scores_of(network, X)
     assert (top.labels[:, 6:] == -1).all()
     assert np.isneginf(top.scores[top.labels < 0]).all()
@@ -120,6 +120,18 @@ def test_hashed_prediction_gives_the_best_of_what_was_retrieved():
     assert_allclose(top.scores[found], chosen[found], rtol=1e-4, atol=1e-4)
     ordered = np.where(found, top.scores, -1e9)
     assert (np.diff(ordered, axis=1) <= 0).all()
+
+
+def test_the_wide_path_finds_labels_that_the_tables_do_not():
+    tables = {"family": "simhash", "k": 3, "l": 1, "predict_probes": 1, "predict_limit": 1}
+    network, _, X = started(tables=tables | {"predict_wide_limit": 4})
+    top, scores = predict(network, X, 8, exact=False), scores_of(network, X)
+    n_found = (top.labels >= 0).sum(axis=1)
+    assert 3 < n_found.max() <= 5
+    assert top.active == n_found.sum()
+    found = top.labels >= 0
+    chosen = np.take_along_axis(scores, np.maximum(top.labels, 0), 1)
+    assert_allclose(top.scores[found], chosen[found], rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_without_tables_is_always_scored_in_full():

@@ -13,7 +13,7 @@ from slidelearn.model import prepare_features
 from slidelearn.network import hidden_rows, retrieve_labels
 from slidelearn.predicting import predict_topk
 from slidelearn.rows import sparse_rows
-from slidelearn.sampling import uniform_tail
+from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.start import centre_hidden, start_network
 from slidelearn.step import train_step
 from slidelearn.training import Trainer
@@ -147,11 +147,11 @@ def test_one_step(optimizer, loss, hidden, left_out):
         network, own = trainer.network, trainer.own if left_out else None
         before, wide = oracle_layers(network), network.wide
         masks, active = masks_of(network, X), active_sets(network, X, Y)
-        tail = uniform_tail(n_labels, 9, np.random.default_rng((config.seed, 0)))
+        tail = draw_tail(tail_chances(Y.toarray().sum(axis=0), 9), np.random.default_rng(0))
         stored = csr_matrix((wide.weights.copy(), wide.features, wide.indptr), (n_labels, width))
         present = csr_matrix((np.ones(len(wide.weights)), wide.features, wide.indptr), stored.shape)
         report = train_step(
-            network, config, X, Y, number=0, lr_factor=0.5, workers=workers, own=own
+            network, config, X, Y, number=0, lr_factor=0.5, workers=workers, tail=tail, own=own
         )
     dense_X, wide_before = X.toarray().astype(float), stored.toarray().astype(float)
     total, gradients, delta = naive.loss_and_gradients(
@@ -164,16 +164,19 @@ def test_one_step(optimizer, loss, hidden, left_out):
         every = np.arange(len(layer.weight))
         ref = naive.move_rows(optimizer, stored_as(old), stored_as(gradient), every, 0.05)
         assert_allclose(layer.weight, ref, rtol=1e-3, atol=1e-4)
-    touched = np.union1d(np.concatenate(active), tail)
+    touched = np.union1d(np.concatenate(active), tail.neurons)
+    assert report.moved[-1].tolist() == touched.tolist()
     ref = naive.move_rows(optimizer, before[-1], gradients[-1], touched, 0.025, 0.1)
     assert_allclose(network.output.weight, ref, rtol=1e-3, atol=1e-4)
-    ref = naive.move_wide(wide_before, present.toarray() > 0, dense_X, delta, active, 0.1)
+    ref = naive.move_wide(
+        wide_before, present.toarray() > 0, dense_X, delta, active, tail.neurons, 0.1
+    )
     after = csr_matrix((wide.weights, wide.features, wide.indptr), stored.shape).toarray()
     assert_allclose(after, ref, rtol=1e-3, atol=1e-3)
     deep, (_, gates) = [], naive.forward(before, masks, network.mean, dense_X)
     for gate, mask in zip(gates, masks, strict=True):
         deep.append(gate.size if mask is None else mask.sum())
-    n_active = sum(len(own) for own in active) + n * len(tail)
+    n_active = sum(len(own) for own in active) + n * len(tail.neurons)
     assert report.active.tolist() == [*deep, n_active]
 
 
@@ -237,27 +240,49 @@ def test_the_loss_falls(loss, hidden):
     assert (top.labels[:, 0] == labels).mean() > 0.5
 
 
-def test_rebuilds_follow_the_schedule_across_epochs(monkeypatch):
+@pytest.mark.parametrize("max_drift", [0.0, 1.0])
+def test_neurons_are_filed_anew_by_the_schedule(monkeypatch, max_drift):
+    """With new tables where some neuron has drifted; without, where all may."""
     X, Y, _ = clusters(n=330)
-    steps = []
+    steps = {"refile": [], "rebuild": []}
     config = Config.from_dict(
-        QUICK | small_tables("simhash", rebuild_every=3, rebuild_decay=0.3)
-        | {"batch_size": 30, "epochs": 5}
+        QUICK | small_tables("simhash", rebuild_every=3, rebuild_decay=0.3, max_drift=max_drift)
+        | {"batch_size": 30, "epochs": 5, "lr": 3.0}
     )  # fmt: skip
     with Workers(1) as workers:
         trainer = Trainer.start(config, X, Y, workers)
-        rebuild = NeuronIndex.rebuild
+        for name, noted_steps in steps.items():
+            original = getattr(NeuronIndex, name)
 
-        def noted(index, weight, workers):
-            steps.append(trainer.step)
-            rebuild(index, weight, workers)
+            def noted(index, *args, original=original, noted_steps=noted_steps):
+                noted_steps.append(trainer.step)
+                return original(index, *args)
 
-        monkeypatch.setattr(NeuronIndex, "rebuild", noted)
+            monkeypatch.setattr(NeuronIndex, name, noted)
         for _ in range(config.epochs):
             trainer.run_epoch(X, Y, workers)
     assert trainer.step == 55
-    assert steps == naive.rebuild_steps(3, 0.3, 55)
-    assert len(steps) > 4
+    assert sorted(steps["refile"] + steps["rebuild"]) == naive.rebuild_steps(3, 0.3, 55)
+    assert len(steps["refile" if max_drift else "rebuild"]) > 3
+
+
+def test_refiled_neurons_are_where_new_tables_would_have_them():
+    X, Y, _ = clusters(n=330)
+    config = Config.from_dict(
+        QUICK | small_tables("simhash", rebuild_every=10**6) | {"batch_size": 30, "lr": 3.0}
+    )
+    with Workers(1) as workers:
+        trainer = Trainer.start(config, X, Y, workers)
+        trainer.run_epoch(X, Y, workers)
+        index, weight = trainer.network.indexes[-1], trainer.network.output.weight
+        moved = np.flatnonzero(trainer._moved[-1])
+        assert 0 < index.drift(weight, moved, workers) <= 1
+        index.refile(weight, moved, workers)
+        refiled = index.tables
+        assert index.drift(weight, moved, workers) == 0
+        index.rebuild(weight, workers)
+    for ours, ref in zip(refiled, index.tables, strict=True):
+        assert np.array_equal(ours, ref)
 
 
 def test_reports_and_progress():

@@ -16,6 +16,7 @@ from slidelearn.wide import (
     concatenate_hits,
     find_hits,
     make_wide,
+    move_block,
     move_wide,
 )
 
@@ -104,7 +105,8 @@ def test_block_scores_are_added():
     (wide, _), turned = make_wide(X, Y, 10.0), X.tocsc()
     for first, last in ((0, N_LABELS), (2, 5)):
         out = np.ones((N, last - first), np.float32)
-        add_block_scores(turned.indptr, turned.indices, turned.data, wide, first, out)
+        labels = np.arange(first, last)
+        add_block_scores(turned.indptr, turned.indices, turned.data, wide, labels, out)
         ref = 1 + X.toarray() @ dense_weights(wide)[first:last].T
         assert_allclose(out, ref, rtol=1e-5, atol=1e-5)
 
@@ -122,7 +124,22 @@ def test_update():
         move_wide(wide, groups, start, end, hits, deltas, 0.1)
     delta = np.zeros((N, N_LABELS))
     delta[owners, pairs.neurons] = deltas
-    ref = naive.move_wide(before, present, X.toarray(), delta, active, 0.1)
+    ref = naive.move_wide(before, present, X.toarray(), delta, active, [], 0.1)
+    assert_allclose(dense_weights(wide), ref, rtol=1e-5, atol=1e-5)
+    assert np.abs(ref - before).max() > 0.05
+
+
+@pytest.mark.nojit
+def test_update_of_labels_that_all_examples_share():
+    X, Y = make_problem()
+    (wide, _), turned = make_wide(X, Y, 10.0), X.tocsc()
+    before, labels = dense_weights(wide), np.array([1, 4, 6])
+    present = (Y.T.astype(int) @ (X != 0).astype(int)).toarray() > 0
+    delta = np.zeros((N, N_LABELS))
+    delta[:, labels] = np.random.default_rng(2).standard_normal((N, 3))
+    deltas = delta[:, labels].astype(np.float32)
+    move_block(turned.indptr, turned.indices, turned.data, wide, labels, deltas, 0.1)
+    ref = naive.move_wide(before, present, X.toarray(), delta, [], labels, 0.1)
     assert_allclose(dense_weights(wide), ref, rtol=1e-5, atol=1e-5)
     assert np.abs(ref - before).max() > 0.05
 

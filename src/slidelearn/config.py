@@ -30,17 +30,18 @@ class TableConfig:
     l: int = 1  # tables  # noqa: E741
     n_buckets: int | None = None  # of centroids; None: sqrt(8 N)
     probes: int = 4  # buckets looked into in every table while training
-    limit: int = 64  # most neurons retrieved for an example while training
-    predict_probes: int = 64  # buckets looked into in every table when predicting
-    predict_limit: int = 8192  # most neurons retrieved for an example when predicting
+    limit: int = 8  # most neurons retrieved for an example while training
+    predict_probes: int = 4  # buckets looked into in every table when predicting
+    predict_limit: int = 512  # most neurons retrieved for an example when predicting
     postings: int = 128  # labels that the wide path files under each feature
-    wide_limit: int = 32  # most labels retrieved through them while training
+    wide_limit: int = 24  # most labels retrieved through them while training
     predict_wide_limit: int = 256  # and when predicting
     cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
     min_count: int = 2  # collisions that "threshold" asks for
-    rebuild_every: int = 500  # steps until the first rebuild
-    rebuild_decay: float = 0.5  # the time to the next rebuild grows by exp(decay * rebuilds)
+    max_drift: float = 0.3  # share of moved neurons whose bucket changed that asks for new tables
+    rebuild_every: int = 500  # steps until neurons are filed anew for the first time
+    rebuild_decay: float = 0.5  # the time to the next time grows by exp(decay * times)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -50,6 +51,7 @@ class TableConfig:
             if field_.type in ("int", int):
                 _check_range(field_.name, getattr(self, field_.name), 1, 2**31 - 1)
         _check_range("rebuild_decay", self.rebuild_decay, 0, 10)
+        _check_range("max_drift", self.max_drift, 0, 1)
         if self.n_buckets is not None:
             _check_range("n_buckets", self.n_buckets, 1, 2**31 - 1)
 

@@ -12,13 +12,21 @@ from slidelearn.config import TableConfig
 from slidelearn.hashing import Centring, HashFamily, make_family
 from slidelearn.layers import Pairs
 from slidelearn.rows import BIAS_INPUT, Rows
-from slidelearn.tables import Tables, Workspace, build_tables, make_workspace, retrieve
+from slidelearn.tables import (
+    Tables,
+    Workspace,
+    build_tables,
+    make_workspace,
+    retrieve,
+    update_tables,
+)
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["Lookup", "NeuronIndex", "Schedule"]
 
 _BLOCK = 2048  # neurons that one thread hashes at a time
 _MAX_DENSE_WIDTH = 4096  # wider sparse inputs are hashed as they are, without centring
+_DRIFT_SAMPLE = 1024  # moved neurons that tell how far all have drifted
 _SAMPLE_PER_BUCKET = 20  # neurons that a centroid is learned from
 
 
@@ -116,15 +124,42 @@ class NeuronIndex:
 
     def rebuild(self, weight: NDArray[np.float32], workers: Workers) -> None:
         """File every neuron anew under the family that there is."""
+        codes = self._codes(weight, np.arange(len(weight)), workers)
+        self.tables = build_tables(codes, self._family().n_buckets)
+        self._free.clear()
+
+    def drift(
+        self, weight: NDArray[np.float32], moved: NDArray[np.int64], workers: Workers
+    ) -> float:
+        """Share of the neurons ``moved`` that some table would file elsewhere; of a sample."""
+        assert self.tables is not None
+        sample = moved[:: max(1, len(moved) // _DRIFT_SAMPLE)]
+        if len(sample) == 0:
+            return 0.0
+        codes = self._codes(weight, sample, workers)
+        return float((codes != self.tables.codes[sample]).any(axis=1).mean())
+
+    def refile(
+        self, weight: NDArray[np.float32], moved: NDArray[np.int64], workers: Workers
+    ) -> None:
+        """File the neurons ``moved`` anew, and no others."""
+        assert self.tables is not None
+        codes = self._codes(weight, moved, workers)
+        self.tables, _ = update_tables(self.tables, moved, codes)
+        self._free.clear()
+
+    def _codes(
+        self, weight: NDArray[np.float32], neurons: NDArray[np.int64], workers: Workers
+    ) -> NDArray[np.int32]:
+        """Hash some neurons, (m, L)."""
         family = self._family()
-        codes = np.empty((len(weight), family.n_tables), np.int32)
+        codes = np.empty((len(neurons), family.n_tables), np.int32)
 
         def hash_block(start: int, end: int) -> None:
-            codes[start:end] = family.codes(self._hashable(weight[start:end]))
+            codes[start:end] = family.codes(self._hashable(weight[neurons[start:end]]))
 
-        workers.map(hash_block, pieces(len(weight), _BLOCK))
-        self.tables = build_tables(codes, family.n_buckets)
-        self._free.clear()
+        workers.map(hash_block, pieces(len(neurons), _BLOCK))
+        return codes
 
     def lookup(self, queries: Rows, size: Lookup, first_example: int = 0) -> Pairs:
         """Retrieve neurons for every row of queries."""

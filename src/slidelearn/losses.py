@@ -1,10 +1,10 @@
 """Losses on strata: logits of the active neurons -> loss, gradients, all in place.
 
 An example's neurons fall into two strata. T holds its labels and the neurons that were retrieved
-for it; all of them are active. U is a uniform draw from the rest, shared by the batch; each of its
-m members stands for (N - |T|) / m neurons. Sums over all N neurons are estimated as the sum over
-T plus the weighted sum over U, which is unbiased whatever chose T. If U holds all the rest,
-the weight is 1 and the loss is exact.
+for it; all of them are active. U is a draw from all neurons, shared by the batch; a member stands
+for 1 / p neurons, where p is how likely it was to be drawn. Sums over all N neurons are estimated
+as the sum over T plus the weighted sum over what of U is not in T, which is unbiased whatever chose
+T. If U holds all neurons, the weights are 1 and the loss is exact.
 """
 
 import math
@@ -33,19 +33,21 @@ class Strata(NamedTuple):
         How many of an example's pairs are labels.
     shared : int32 array of shape (m,)
         Stratum U of every example, ascending; members that are in an example's T do not count.
+    weights : float32 array of shape (m,)
+        How many neurons each member of U stands for.
     """
 
     indptr: NDArray[np.int64]
     neurons: NDArray[np.int32]
     n_labels: NDArray[np.int64]
     shared: NDArray[np.int32]
+    weights: NDArray[np.float32]
 
 
 @njit(cache=True, nogil=True)
 def stratified_loss(
     kind: int,
     strata: Strata,
-    n_neurons: int,
     pair_logits: NDArray[np.float32],
     shared_logits: NDArray[np.float32],
 ) -> float:
@@ -58,15 +60,11 @@ def stratified_loss(
     for i in range(len(strata.indptr) - 1):
         start, end = strata.indptr[i], strata.indptr[i + 1]
         _mark_counted(strata, start, end, counted)
-        rest = np.int64(0)
-        for j in range(len(counted)):
-            rest += counted[j]
-        weight = np.float32((n_neurons - (end - start)) / rest) if rest > 0 else np.float32(0)
         pairs, tail, n_labels = pair_logits[start:end], shared_logits[i], strata.n_labels[i]
         if kind == _SOFTMAX:
-            total += _softmax(pairs, n_labels, tail, counted, weight)
+            total += _softmax(pairs, n_labels, tail, counted, strata.weights)
         else:
-            total += _one_by_one(kind, pairs, n_labels, tail, counted, weight)
+            total += _one_by_one(kind, pairs, n_labels, tail, counted, strata.weights)
     return total
 
 
@@ -86,7 +84,7 @@ def _softmax(
     n_labels: int,
     tail: NDArray[np.float32],
     counted: NDArray[np.bool_],
-    weight: np.float32,
+    weights: NDArray[np.float32],
 ) -> float:
     """Stratified softmax of one example: pairs (|T|,), tail (m,), both become gradients.
 
@@ -109,7 +107,7 @@ def _softmax(
         pairs[p] = math.exp(pairs[p] - top)
         mass += pairs[p]
     for j in range(len(tail)):
-        tail[j] = weight * math.exp(tail[j] - top) if counted[j] else np.float32(0)
+        tail[j] = weights[j] * math.exp(tail[j] - top) if counted[j] else np.float32(0)
         mass += tail[j]
     for p in range(len(pairs)):
         pairs[p] /= mass
@@ -127,7 +125,7 @@ def _one_by_one(
     n_labels: int,
     tail: NDArray[np.float32],
     counted: NDArray[np.bool_],
-    weight: np.float32,
+    weights: NDArray[np.float32],
 ) -> float:
     """BCE or squared hinge of one example: pairs (|T|,), tail (m,), both become gradients.
 
@@ -139,8 +137,8 @@ def _one_by_one(
         total += loss
     for j in range(len(tail)):
         loss, gradient = _decision(kind, tail[j], False)
-        tail[j] = weight * gradient if counted[j] else np.float32(0)
-        total += float(weight) * loss if counted[j] else 0.0
+        tail[j] = weights[j] * gradient if counted[j] else np.float32(0)
+        total += float(weights[j]) * loss if counted[j] else 0.0
     return total
 
 

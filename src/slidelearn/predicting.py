@@ -106,9 +106,9 @@ def _scored_blocks(
         weight = network.output.weight[first : first + _LABELS].T
         logits = product(h, weight if h.dense else np.ascontiguousarray(weight))
         if network.wide is not None:
-            add_block_scores(
-                by_feature.indptr, by_feature.indices, by_feature.data, network.wide, first, logits
-            )
+            labels = np.arange(first, first + logits.shape[1])
+            columns = by_feature.indptr, by_feature.indices, by_feature.data
+            add_block_scores(*columns, network.wide, labels, logits)
         yield first, logits
 
 

@@ -1,5 +1,7 @@
 """Sampling: the active sets of a batch, as strata."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -8,21 +10,46 @@ from scipy.sparse import csr_matrix
 from slidelearn.layers import Pairs
 from slidelearn.losses import Strata
 
-__all__ = ["all_neurons", "join_strata", "uniform_tail", "unite"]
+__all__ = ["Tail", "draw_tail", "join_strata", "tail_chances", "unite"]
 
 
-def uniform_tail(n_neurons: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw the shared stratum: distinct neurons, ascending; all of them if there are no more."""
-    if size >= n_neurons:
-        return np.arange(n_neurons, dtype=np.int32)
-    drawn = rng.choice(n_neurons, size, replace=False, shuffle=False)
-    return np.sort(drawn).astype(np.int32)
+class Tail(NamedTuple):
+    """A draw of neurons that a batch shares: m of them, ascending and distinct.
+
+    ``weights`` (m,) is how many neurons each stands for, one by how likely it was to be drawn.
+    """
+
+    neurons: NDArray[np.int32]
+    weights: NDArray[np.float32]
 
 
-def all_neurons(n: int, n_neurons: int) -> Pairs:
-    """Pair n examples with every neuron."""
-    indptr = np.arange(n + 1, dtype=np.int64) * n_neurons
-    return Pairs(indptr, np.tile(np.arange(n_neurons, dtype=np.int32), n))
+def tail_chances(counts: NDArray[np.integer], size: int) -> NDArray[np.float64]:
+    """How likely every label is to be drawn into a tail of ``size``, (N,).
+
+    One half of the draws goes to all labels alike, and one half by how often they occur, ``counts``
+    (N,). Frequent labels are the wrong answers that cost most, and retrieval, which ranks by
+    closeness, seldom finds them.
+
+    Examples
+    --------
+    >>> tail_chances(np.array([98, 1, 1, 0]), 2).tolist()
+    [1.0, 0.26, 0.26, 0.25]
+    """
+    n, total = len(counts), max(int(counts.sum()), 1)
+    if size >= n:
+        return np.ones(n)
+    return np.minimum(0.5 * size * (1 / n + counts / total), 1.0)
+
+
+def draw_tail(chances: NDArray[np.float64], rng: np.random.Generator) -> Tail:
+    """Draw neurons with the given chances (N,), at even distances along their running sum.
+
+    The chance of a neuron is exact, and no neuron is drawn twice.
+    """
+    sums = np.cumsum(chances)
+    points = np.arange(rng.random(), sums[-1] if len(sums) else 0.0, 1.0)
+    neurons = np.searchsorted(sums, points, side="right")
+    return Tail(neurons.astype(np.int32), (1 / chances[neurons]).astype(np.float32))
 
 
 def unite(a: Pairs, b: Pairs) -> Pairs:
@@ -58,13 +85,14 @@ def _unite(a: Pairs, b: Pairs, indptr: NDArray[np.int64], neurons: NDArray[np.in
         indptr[i + 1] = indptr[i] + kept
 
 
-def join_strata(Y: csr_matrix, found: Pairs | None, shared: NDArray[np.int32]) -> Strata:
+def join_strata(Y: csr_matrix, found: Pairs | None, tail: Tail) -> Strata:
     """Stratum T of every example: its labels, then what was retrieved and is no label.
 
     Examples
     --------
     >>> found = Pairs(np.array([0, 3]), np.array([4, 1, 0], np.int32))
-    >>> strata = join_strata(csr_matrix([[0, 1, 1, 0, 0]]), found, np.array([3], np.int32))
+    >>> tail = Tail(np.array([3], np.int32), np.array([2], np.float32))
+    >>> strata = join_strata(csr_matrix([[0, 1, 1, 0, 0]]), found, tail)
     >>> strata.neurons.tolist(), strata.n_labels.tolist()
     ([1, 2, 4, 0], [2])
     """
@@ -75,7 +103,7 @@ def join_strata(Y: csr_matrix, found: Pairs | None, shared: NDArray[np.int32]) -
     indptr = np.zeros(n + 1, np.int64)
     neurons = np.empty(len(labels.neurons) + len(found.neurons), np.int32)
     _join(labels, found, indptr, neurons)
-    return Strata(indptr, neurons[: indptr[-1]], np.diff(labels.indptr), shared)
+    return Strata(indptr, neurons[: indptr[-1]], np.diff(labels.indptr), *tail)
 
 
 @njit(cache=True, nogil=True)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, vstack
 
 from slidelearn.config import Config
 from slidelearn.layers import (
@@ -30,14 +30,16 @@ from slidelearn.rows import (
     sparse_rows,
     weight_gradient,
 )
-from slidelearn.sampling import all_neurons, join_strata, uniform_tail
+from slidelearn.sampling import Tail, join_strata
 from slidelearn.start import OwnShare, leave_out
 from slidelearn.wide import (
     Hits,
     Wide,
+    add_block_scores,
     add_pair_scores,
     concatenate_hits,
     find_hits,
+    move_block,
     move_wide,
 )
 from slidelearn.workers import Workers, pieces
@@ -45,6 +47,7 @@ from slidelearn.workers import Workers, pieces
 __all__ = ["StepReport", "train_step"]
 
 _SHARED_ROWS = 128  # rows of the shared gradient that one task computes
+_TAIL_ROWS = 32  # labels of the shared tail whose wide weights one task moves
 _NO_IDS = np.empty(0, np.int32)
 
 
@@ -59,11 +62,14 @@ class StepReport(NamedTuple):
         Examples in the batch.
     active : int64 array of shape (n_layers,)
         Neurons computed in each layer, summed over the batch; the uniform tail included.
+    moved : list of int32 array, or None
+        The neurons of each neuron-major layer that moved, ascending.
     """
 
     loss: float
     n_examples: int
     active: NDArray[np.int64]
+    moved: list[NDArray[np.int32] | None]
 
 
 class _Part(NamedTuple):
@@ -82,6 +88,7 @@ class _Piece(NamedTuple):
 
     hidden: list[_Part]
     output: _Part
+    features: csr_matrix
     hits: Hits | None  # of the wide path
     shared_delta: NDArray[np.float32]  # (n, m)
     loss: float
@@ -96,31 +103,27 @@ def train_step(
     number: int,
     lr_factor: float,
     workers: Workers,
+    tail: Tail,
     own: OwnShare | None = None,
 ) -> StepReport:
     """Train on one batch: features X (n, d) and labels Y (n, l), canonical.
 
     The gradient is that of the loss summed over the batch, so that a label seen once in a batch
     moves as far in a large batch as in a small one. ``number`` counts the steps of the run: it
-    seeds the uniform tail, dropout and random windows. ``own`` is what the start holds of these
-    examples, which is left out.
+    seeds dropout and random windows. ``tail`` is what the examples share; ``own``, what the start
+    holds of them, is left out.
     """
-    rng = np.random.default_rng((config.seed, number))
-    everyone = config.uniform >= network.n_labels
-    # With every neuron active, the wide path must see all of them, so all become pairs.
-    tail = 0 if everyone and network.wide is not None else config.uniform
-    shared = uniform_tail(network.n_labels, tail, rng)
-    shared_weight = network.output.weight[shared].T  # (width + 1, m)
+    shared_weight = network.output.weight[tail.neurons].T  # (width + 1, m)
 
     def work(start: int, end: int) -> _Piece:
         place = number * config.batch_size + start
         return _forward_and_back(
-            network, config, X[start:end], Y[start:end], shared, shared_weight, place, own
+            network, config, X[start:end], Y[start:end], tail, shared_weight, place, own
         )
 
     done = workers.map(work, pieces(X.shape[0]))
-    _update(network, config, done, shared, lr_factor, workers)
-    return StepReport(sum(p.loss for p in done), X.shape[0], _count_active(network, done))
+    moved = _update(network, config, done, tail.neurons, lr_factor, workers)
+    return StepReport(sum(p.loss for p in done), X.shape[0], _count_active(network, done), moved)
 
 
 def _forward_and_back(
@@ -128,7 +131,7 @@ def _forward_and_back(
     config: Config,
     X: csr_matrix,
     Y: csr_matrix,
-    shared: NDArray[np.int32],
+    tail: Tail,
     shared_weight: NDArray[np.float32],
     place: int,
     own: OwnShare | None,
@@ -140,7 +143,7 @@ def _forward_and_back(
     x = sparse_rows(X)
     traces: list[Trace] = []
     h = hidden_rows(network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces)
-    strata = _active_set(network, x, h, Y, shared, place)
+    strata = _active_set(network, x, h, Y, tail, place)
     pairs = Pairs(strata.indptr, strata.neurons)
     delta = np.empty(len(pairs.neurons), np.float32)
     pair_logits(h, network.output.weight, pairs, delta)
@@ -151,23 +154,26 @@ def _forward_and_back(
     if own is not None:
         leave_out(x, h, strata, own, 1 - config.input_dropout, delta)
     shared_delta = product(h, shared_weight)
-    loss = stratified_loss(LOSS_KINDS[config.loss], strata, network.n_labels, delta, shared_delta)
+    if network.wide is not None:
+        columns = X.tocsc()
+        add_block_scores(
+            columns.indptr, columns.indices, columns.data, network.wide, tail.neurons, shared_delta
+        )
+    loss = stratified_loss(LOSS_KINDS[config.loss], strata, delta, shared_delta)
     upstream = input_gradient(h, shared_weight, shared_delta)
     pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
     hidden = _back(network.hidden, traces, h, upstream)
-    return _Piece(hidden, _Part(h, pairs, delta), hits, shared_delta, loss)
+    return _Piece(hidden, _Part(h, pairs, delta), X, hits, shared_delta, loss)
 
 
 def _active_set(
-    network: Network, x: Rows, h: Rows, Y: csr_matrix, shared: NDArray[np.int32], place: int
+    network: Network, x: Rows, h: Rows, Y: csr_matrix, tail: Tail, place: int
 ) -> Strata:
     """Labels and retrieved neurons of every example, beside the shared tail."""
     index = network.indexes[-1]
-    if index is not None:
-        found: Pairs | None = retrieve_labels(network, x, h, index.train_size, place)
-    else:
-        found = None if len(shared) else all_neurons(h.n, network.n_labels)
-    return join_strata(Y, found, shared)
+    if index is None:
+        return join_strata(Y, None, tail)
+    return join_strata(Y, retrieve_labels(network, x, h, index.train_size, place), tail)
 
 
 def _drop_features(X: csr_matrix, share: float, rng: np.random.Generator) -> csr_matrix:
@@ -207,17 +213,20 @@ def _update(
     shared: NDArray[np.int32],
     lr_factor: float,
     workers: Workers,
-) -> None:
-    """Move the touched rows of every layer."""
+) -> list[NDArray[np.int32] | None]:
+    """Move the touched rows of every layer; returns the neurons, if they are rows, that moved."""
     hidden_step = Step(config.hidden_lr * lr_factor, 0.0)
+    moved: list[NDArray[np.int32] | None] = []
     for depth, layer in enumerate(network.hidden):
         part = _merge([piece.hidden[depth] for piece in done])
         if part.pairs is None:
             _update_dense(layer, part, hidden_step, workers)
+            moved.append(None)
         else:
             nothing = np.empty((part.x.n, 0), np.float32)
             groups = group_entries(part.pairs.neurons, _NO_IDS)
             _update_hashed(layer, part, groups, nothing, hidden_step, workers)
+            moved.append(groups.rows)
     part = _merge([piece.output for piece in done])
     shared_delta = np.concatenate([piece.shared_delta for piece in done])
     step = Step(config.lr * lr_factor, config.weight_decay)
@@ -226,7 +235,11 @@ def _update(
     _update_hashed(network.output, part, groups, shared_delta, step, workers)
     if network.wide is not None:
         hits = concatenate_hits([piece.hits for piece in done if piece.hits is not None])
-        _update_wide(network.wide, part, groups, hits, config.wide_lr * lr_factor, workers)
+        wide_lr = config.wide_lr * lr_factor
+        _update_wide(network.wide, part, groups, hits, wide_lr, workers)
+        columns = vstack([piece.features for piece in done], format="csc")
+        _update_wide_tail(network.wide, columns, shared, shared_delta, wide_lr, workers)
+    return [*moved, groups.rows]
 
 
 def _merge(parts: list[_Part]) -> _Part:
@@ -283,6 +296,23 @@ def _update_wide(
         move_wide(wide, groups, start, end, hits, part.delta, lr)
 
     workers.map(move, pieces(len(groups.rows), _SHARED_ROWS))
+
+
+def _update_wide_tail(
+    wide: Wide,
+    columns: csc_matrix,
+    shared: NDArray[np.int32],
+    delta: NDArray[np.float32],
+    lr: float,
+    workers: Workers,
+) -> None:
+    """Move the wide weights of the shared tail."""
+
+    def move(start: int, end: int) -> None:
+        own = delta[:, start:end]
+        move_block(columns.indptr, columns.indices, columns.data, wide, shared[start:end], own, lr)
+
+    workers.map(move, pieces(len(shared), _TAIL_ROWS))
 
 
 def _owners(indptr: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,16 +3,18 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.index import Schedule
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.rows import Rows, sparse_rows
+from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.start import OwnShare, centre_hidden, start_network
 from slidelearn.step import train_step
 from slidelearn.workers import Workers
@@ -88,6 +90,12 @@ class Trainer:
     seconds: float = 0.0
     index_seconds: float = 0.0
     time_limit: float = math.inf
+    _moved: list[NDArray[np.bool_]] = field(init=False)  # neurons, since they were filed
+
+    def __post_init__(self) -> None:
+        """Begin with all neurons where the tables have them."""
+        layers = (*self.network.hidden, self.network.output)
+        self._moved = [np.zeros(layer.n_out, np.bool_) for layer in layers]
 
     @classmethod
     def start(cls, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers) -> "Trainer":
@@ -119,6 +127,8 @@ class Trainer:
         total = self.config.epochs * -(-n // size)
         loss, done, active = 0.0, 0, np.zeros(len(self.network.hidden) + 1, np.int64)
         schedules = self._schedules()
+        counts = np.bincount(Y.indices, minlength=Y.shape[1])
+        chances = tail_chances(counts, self.config.uniform)
         for first in range(0, n, size):
             rows = order[first : first + size]
             elapsed = self.seconds + time.perf_counter() - began
@@ -127,12 +137,15 @@ class Trainer:
             report = train_step(
                 self.network, self.config, X[rows], Y[rows],
                 number=self.step, lr_factor=factor, workers=workers, own=self.own,
+                tail=draw_tail(chances, np.random.default_rng((self.config.seed, self.step))),
             )  # fmt: skip
             self.step += 1
             loss, done, active = loss + report.loss, done + len(rows), active + report.active
             for depth, schedule in enumerate(schedules):
-                if schedule is not None and schedule.is_due(self.step):
-                    self.fit_index(depth, X, workers)
+                if schedule is not None:
+                    self._moved[depth][report.moved[depth]] = True
+                    if schedule.is_due(self.step):
+                        self.refresh_index(depth, X, workers)
             if show is not None:
                 speed = done / (time.perf_counter() - began)
                 show(Progress(self.epoch + 1, done, n, loss / done, speed))
@@ -161,6 +174,25 @@ class Trainer:
             schedules.append(schedule)
         return schedules
 
+    def refresh_index(self, depth: int, X: csr_matrix, workers: Workers) -> None:
+        """File the neurons of a layer that have moved; make new tables if they went far."""
+        index, weight = self.network.indexes[depth], self._weight(depth)
+        assert index is not None
+        began = time.perf_counter()
+        moved = np.flatnonzero(self._moved[depth])
+        if index.drift(weight, moved, workers) > index.config.max_drift:
+            self.fit_index(depth, X, workers)
+            return
+        index.refile(weight, moved, workers)
+        self._finish_index(depth, began)
+
+    def _finish_index(self, depth: int, began: float) -> None:
+        """File the wide path's labels with those of the output layer; count the time."""
+        if depth == len(self.network.hidden):
+            self.network = with_postings(self.network)
+        self._moved[depth][:] = False
+        self.index_seconds += time.perf_counter() - began
+
     def fit_index(self, depth: int, X: csr_matrix, workers: Workers) -> None:
         """Make the tables of a layer anew, with the hash family and the centring.
 
@@ -173,9 +205,7 @@ class Trainer:
         began = time.perf_counter()
         sample = self._sample(X, depth)
         index.fit(self._weight(depth), self._inputs(depth, X[sample]), workers)
-        if depth == len(self.network.hidden):
-            self.network = with_postings(self.network)
-        self.index_seconds += time.perf_counter() - began
+        self._finish_index(depth, began)
 
     def _inputs(self, depth: int, X: csr_matrix) -> Rows:
         """What examples send to a layer."""

@@ -2,8 +2,8 @@
 
 The deep path blurs rare features in a few hundred hidden units; this path keeps them sharp.
 Weights start at the centroid: the mean feature vector of a label's examples, scaled to one length.
-Only the pairs of an example and a label or retrieved neuron are computed in training; a neuron of
-the uniform tail is taken to have none, which is nearly true and saves a lookup for each.
+In training, scores are computed for the pairs of an example and a label or retrieved neuron, and
+for all examples of a batch at once where they share a neuron.
 """
 
 from typing import NamedTuple
@@ -24,6 +24,7 @@ __all__ = [
     "concatenate_hits",
     "find_hits",
     "make_wide",
+    "move_block",
     "move_wide",
 ]
 
@@ -263,15 +264,38 @@ def add_block_scores(
     examples: NDArray[np.int32],
     values: NDArray[np.float32],
     wide: Wide,
-    first: int,
+    labels: NDArray[np.integer],
     out: NDArray[np.float32],
 ) -> None:
-    """Add the wide scores of labels ``first`` and on to their logits, out (n, block).
+    """Add the wide scores of some labels (m,) for all examples to their logits, out (n, m).
 
     The examples come feature-major, as a CSC matrix (n, n_features).
     """
-    for n in range(out.shape[1]):
-        for place in range(wide.indptr[first + n], wide.indptr[first + n + 1]):
+    for j in range(len(labels)):
+        n = labels[j]
+        for place in range(wide.indptr[n], wide.indptr[n + 1]):
             feature, weight = wide.features[place], wide.weights[place]
             for e in range(indptr[feature], indptr[feature + 1]):
-                out[examples[e], n] += weight * values[e]
+                out[examples[e], j] += weight * values[e]
+
+
+@njit(cache=True, nogil=True)
+def move_block(
+    indptr: NDArray[np.int32],
+    examples: NDArray[np.int32],
+    values: NDArray[np.float32],
+    wide: Wide,
+    labels: NDArray[np.integer],
+    deltas: NDArray[np.float32],
+    lr: float,
+) -> None:
+    """Adagrad on the wide weights of some labels (m,), by the deltas (n, m) of all examples."""
+    for j in range(len(labels)):
+        n = labels[j]
+        for place in range(wide.indptr[n], wide.indptr[n + 1]):
+            feature, gradient = wide.features[place], np.float32(0)
+            for e in range(indptr[feature], indptr[feature + 1]):
+                gradient += deltas[examples[e], j] * values[e]
+            if gradient != 0:
+                wide.squares[place] += gradient * gradient
+                wide.weights[place] -= np.float32(lr) * gradient / np.sqrt(wide.squares[place])
