@@ -58,17 +58,19 @@ _HASHED = Config(
     hidden=(_HIDDEN,),
     hidden_tables=_H1,
     tables=_H2,
-    uniform=3,
-    epochs=20,
+    tail=3,
+    epochs=30,
     hidden_lr=0.1,
     batch_size=64,
-    dropout=0.0,
+    dropout=0.2,
+    input_dropout=0.2,
+    lr_end=0.0,
     start="random",
     temperature=1.0,
     wide=0.0,
     normalize=False,
 )
-_DENSE = replace(_HASHED, hidden_tables=None, uniform=_LABELS)
+_DENSE = replace(_HASHED, hidden_tables=None, tail=_LABELS)
 
 
 class Digits(NamedTuple):

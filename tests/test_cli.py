@@ -23,7 +23,7 @@ SCORES = {f"{name}@{k}" for name in ("p", "psp") for k in (1, 3, 5)}
 MEASURES = {"n_examples", "seconds", "ms_per_example", "active_share", "recall@5"}
 CONFIG = """
 hidden = [16]
-uniform = 4
+tail = 4
 epochs = 3
 batch_size = 16
 [tables]
@@ -110,7 +110,7 @@ def test_options_win_over_the_settings_file(files):
     assert train(files, "options", *options) == 0
     config = load_model(files / "options").config
     assert (config.hidden, config.epochs, config.batch_size) == ((8, 6), 1, 50)
-    assert (config.lr, config.threads, config.uniform) == (0.5, 1, 4)
+    assert (config.lr, config.threads, config.tail) == (0.5, 1, 4)
 
 
 def test_time_limit_ends_the_training(files):

@@ -53,7 +53,7 @@ def test_what_is_left_out_comes_from_the_base():
     [
         ("epochs", 1, 2**31 - 1),
         ("batch_size", 1, 2**31 - 1),
-        ("uniform", 0, 2**31 - 1),
+        ("tail", 0, 2**31 - 1),
         ("seed", 0, 2**31 - 1),
         ("threads", 0, 2**31 - 1),
         ("lr", 0, 1e6),

@@ -27,7 +27,7 @@ from slidelearn.model_file import save_model
 from slidelearn.targets import name_classes, read_target, restore_classes
 
 QUICK = {"hidden": 32, "epochs": 2, "batch_size": 64, "n_jobs": 1}
-HASHED = {"uniform": 10}
+HASHED = {"tail": 10}
 
 
 def expected_failed_checks(classifier):

@@ -22,7 +22,7 @@ from slidelearn.wide import make_wide
 
 QUICK = {
     "hidden": [32],
-    "uniform": 10,
+    "tail": 10,
     "wide": 10.0,
     "epochs": 3,
     "batch_size": 64,
@@ -52,7 +52,7 @@ def count_kernels():
     "changes",
     [
         {},
-        {"uniform": 1000, "wide": 0, "start": "random"},
+        {"tail": 1000, "wide": 0, "start": "random"},
         {"hidden": [32, 16], "hidden_tables": SIMHASH, "optimizer": "adam", "loss": "bce"},
     ],
 )
@@ -65,7 +65,7 @@ def test_compilation_leaves_no_kernel_for_training(changes):
 
 
 def test_compilation_happens_once():
-    config = Config(hidden=(20,), uniform=3)
+    config = Config(hidden=(20,), tail=3)
     compile_kernels(config, 10, 5)
     assert compile_kernels(config, 10, 5) == 0.0
 
@@ -105,7 +105,7 @@ def test_recall_needs_no_validation_data_but_tables():
     records = []
     fit_model(dataset(), QUICK, events=FitEvents(on_epoch=records.append))
     assert 0 < records[0]["recall@5"] <= 1
-    fit_model(dataset(), QUICK | {"uniform": 100}, events=FitEvents(on_epoch=records.append))
+    fit_model(dataset(), QUICK | {"tail": 100}, events=FitEvents(on_epoch=records.append))
     assert "recall@5" not in records[-1]
 
 
@@ -201,7 +201,7 @@ def test_mistakes_are_named():
 
 @pytest.mark.parametrize("n_known", [8, 40])
 def test_a_model_grows(n_known):
-    """From 8 labels it also grows past the uniform tail, and so gains tables."""
+    """From 8 labels it also grows past the tail, and so gains tables."""
     first, second = dataset(n_labels=n_known), dataset(n_labels=n_known, first_label=n_known)
     model = fit_model(first, QUICK)
     assert model.hashed == (n_known > 10)

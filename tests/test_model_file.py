@@ -16,10 +16,10 @@ from slidelearn.fitting import continue_model, fit_model
 from slidelearn.model_file import load_model, save_model
 from slidelearn.network_arrays import name_arrays
 
-QUICK = {"hidden": [24], "uniform": 10, "wide": 10.0, "epochs": 1, "batch_size": 64, "threads": 1}
+QUICK = {"hidden": [24], "tail": 10, "wide": 10.0, "epochs": 1, "batch_size": 64, "threads": 1}
 KINDS = {
     "default": {},
-    "no tables": {"uniform": 100, "wide": 0},
+    "no tables": {"tail": 100, "wide": 0},
     "simhash": {"hidden_tables": {"family": "simhash", "k": 3, "l": 4}, "optimizer": "adam"},
     "dwta": {"tables": {"family": "dwta", "k": 2, "l": 4}, "optimizer": "sgd"},
     "minhash": {"hidden": [24, 16], "tables": {"family": "minhash", "k": 1, "l": 4}},

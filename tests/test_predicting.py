@@ -19,7 +19,7 @@ HASHED_HIDDEN = {"family": "simhash", "k": 2, "l": 3, "limit": 5, "cap": 4}
 def started(**settings):
     """A network at its start, its settings and examples."""
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
-    config = Config.from_dict({"hidden": [12], "uniform": 5, "normalize": False} | settings)
+    config = Config.from_dict({"hidden": [12], "tail": 5, "normalize": False} | settings)
     with Workers(1) as workers:
         return Trainer.start(config, X, Y, workers).network, config, X
 
@@ -135,7 +135,7 @@ def test_the_wide_path_finds_labels_that_the_tables_do_not():
 
 
 def test_a_network_without_tables_is_always_scored_in_full():
-    network, _, X = started(uniform=N_LABELS)
+    network, _, X = started(tail=N_LABELS)
     assert network.indexes[-1] is None
     assert equal(predict(network, X, 3, exact=False), predict(network, X, 3, exact=True))
 

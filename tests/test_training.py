@@ -19,10 +19,10 @@ from slidelearn.step import train_step
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
 
-QUICK = {"hidden": [16], "uniform": 10, "batch_size": 128, "epochs": 2, "dropout": 0.2}
+QUICK = {"hidden": [16], "tail": 10, "batch_size": 128, "epochs": 2, "dropout": 0.2}
 HASHED_HIDDEN = {"hidden_tables": {"family": "simhash", "k": 3, "l": 4, "limit": 12}}
 # Arrays smaller than this are one piece of work, whatever the number of threads.
-PIECES = {"hidden": [300], "uniform": 200, "batch_size": 256}
+PIECES = {"hidden": [300], "tail": 200, "batch_size": 256}
 
 
 def small_tables(family, **changes):
@@ -138,7 +138,7 @@ def test_one_step(optimizer, loss, hidden, left_out):
     X, Y = random_features(n, width), random_labels(n, n_labels)
     config = Config.from_dict(
         hidden | small_tables("simhash", limit=6)
-        | {"hidden": [14, 11], "uniform": 9, "dropout": 0, "batch_size": n, "temperature": 3}
+        | {"hidden": [14, 11], "tail": 9, "dropout": 0, "batch_size": n, "temperature": 3}
         | {"wide": 2, "loss": loss, "optimizer": optimizer, "normalize": False}
         | {"lr": 0.05, "hidden_lr": 0.1, "wide_lr": 0.2, "weight_decay": 0.1}
     )  # fmt: skip
@@ -185,7 +185,7 @@ def test_one_step(optimizer, loss, hidden, left_out):
 
 def test_output_neurons_start_at_centroids_of_centred_hidden_vectors():
     X, Y = random_features(90, 20), random_labels(90, 40)
-    config = Config(hidden=(12,), uniform=5, temperature=7, prior=0.5, wide=0, normalize=False)
+    config = Config(hidden=(12,), tail=5, temperature=7, prior=0.5, wide=0, normalize=False)
     with Workers(1) as workers:
         network = Trainer.start(config, X, Y, workers).network
         again = centre_hidden(network._replace(mean=np.zeros(12, np.float32)), X)
@@ -206,7 +206,7 @@ def test_output_neurons_start_at_centroids_of_centred_hidden_vectors():
 
 def test_an_examples_own_part_of_the_start_is_what_it_added():
     X, Y = random_features(60, 20), random_labels(60, 15)
-    config = Config(hidden=(12,), uniform=5, normalize=False)
+    config = Config(hidden=(12,), tail=5, normalize=False)
     with Workers(1) as workers:
         trainer = Trainer.start(config, X, Y, workers)
     network, own = trainer.network, trainer.own
@@ -317,7 +317,7 @@ def test_stop_ends_an_epoch():
 @pytest.mark.parametrize("loss", ["softmax", "bce", "hinge"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, HASHED_HIDDEN, {"uniform": 1000}, {"uniform": 1000, "wide": 0}, {"uniform": 0}],
+    [{}, HASHED_HIDDEN, {"tail": 1000}, {"tail": 1000, "wide": 0}, {"tail": 0}],
     ids=["defaults", "hashed", "all", "all-deep", "no-tail"],
 )
 def test_empty_rows_no_labels_and_one_label(loss, settings):
@@ -363,7 +363,7 @@ def test_ids_above_16_bits():
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_a_tiny_run_learns(family, hidden):
     X, Y, labels = clusters(n=24, n_labels=6, n_features=18)
-    settings = {"hidden": [8], "uniform": 2, "batch_size": 12, "dropout": 0, "epochs": 1}
+    settings = {"hidden": [8], "tail": 2, "batch_size": 12, "dropout": 0, "epochs": 1}
     network, reports = train(X, Y, hidden | small_tables(family) | settings)
     assert np.isfinite(reports[0].loss)
     with Workers(1) as workers:

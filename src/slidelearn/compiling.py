@@ -36,7 +36,7 @@ def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
     0.0
     """
     d, n_neurons = min(n_features, _FEATURES), min(n_labels, _LABELS)
-    tiny = _shrink(config, searched=config.uniform < n_labels)
+    tiny = _shrink(config, searched=config.tail < n_labels)
     if (tiny, d, n_neurons) in _done:
         return 0.0
     began = time.perf_counter()
@@ -58,7 +58,7 @@ def _shrink(config: Config, *, searched: bool) -> Config:
         hidden=tuple(min(width, _HIDDEN) for width in config.hidden),
         hidden_tables=config.hidden_tables and _shrink_tables(config.hidden_tables),
         tables=_shrink_tables(config.tables),
-        uniform=min(config.uniform, _UNIFORM if searched else _LABELS),
+        tail=min(config.tail, _UNIFORM if searched else _LABELS),
         epochs=1,
         batch_size=_EXAMPLES // 2,
         lr=0.01,

@@ -68,8 +68,9 @@ class Config:
         If given, hidden layers are hashed: only retrieved neurons are computed. None: dense.
     tables : TableConfig
         How hard negatives, and candidates when predicting, are found in the output layer.
-    uniform : int
-        Size m of the uniform tail, drawn for every batch and shared by its examples. From
+    tail : int
+        Size m of the tail, drawn for every batch, half of it uniformly and half by how often labels
+        occur, and shared by its examples. From
         ``n_labels`` on, every output neuron is active and the loss is exact.
     loss : {"softmax", "bce", "hinge"}
         On the strata; "hinge" is squared.
@@ -101,7 +102,7 @@ class Config:
     hidden: tuple[int, ...] = (512,)
     hidden_tables: TableConfig | None = None
     tables: TableConfig = field(default_factory=TableConfig)
-    uniform: int = 300
+    tail: int = 300
     loss: str = "softmax"
     optimizer: str = "adagrad"
     epochs: int = 3
@@ -135,7 +136,7 @@ class Config:
         _check_choice("start", self.start, ("centroid", "random"))
         for name in ("epochs", "batch_size"):
             _check_range(name, getattr(self, name), 1, 2**31 - 1)
-        for name in ("uniform", "seed", "threads"):
+        for name in ("tail", "seed", "threads"):
             _check_range(name, getattr(self, name), 0, 2**31 - 1)
         for name in ("lr", "hidden_lr", "wide_lr", "weight_decay", "temperature", "prior", "wide"):
             _check_range(name, getattr(self, name), 0, 1e6)

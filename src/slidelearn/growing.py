@@ -45,7 +45,7 @@ def grow_network(
         new, new_own = start_network(new, replace(config, wide=0.0), X, Y[:, known:], workers)
         own.deep[known:] = new_own.deep
         network = network._replace(output=_join_layers(network.output, new.output))
-    if config.uniform >= network.n_labels:
+    if config.tail >= network.n_labels:
         return network, own
     if n_new:
         index = NeuronIndex(config.tables, config.seed)

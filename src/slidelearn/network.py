@@ -99,7 +99,7 @@ def make_network(
     output = make_layer(
         widths[-1], n_labels, hashed=True, optimizer=config.optimizer, scale=scale, rng=rng
     )
-    searched = config.uniform < n_labels
+    searched = config.tail < n_labels
     indexes.append(NeuronIndex(config.tables, config.seed) if searched else None)
     mean = np.zeros(widths[-1], np.float32)
     return Network(tuple(hidden), mean, output, None, tuple(indexes))

@@ -83,7 +83,7 @@ def read_network(
                 indexes.append(_read_index(file, path, name, tables, size))
         shape = (n_labels, widths[-1] + 1)
         output = _read_layer(file, "output", shape, config.optimizer, hashed=True)
-        searched = config.uniform < n_labels
+        searched = config.tail < n_labels
         size = (n_labels, widths[-1])
         indexes.append(_read_index(file, path, "output", config.tables, size) if searched else None)
         wide = _read_wide(file, path, n_features, n_labels) if config.wide else None

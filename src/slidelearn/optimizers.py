@@ -11,7 +11,7 @@ __all__ = ["Optimizer", "Step", "make_optimizer", "move_row"]
 _ADAGRAD, _SGD, _ADAM = 0, 1, 2
 _KINDS = {"adagrad": _ADAGRAD, "sgd": _SGD, "adam": _ADAM}
 # Mean squared gradient that a row is taken to have seen before training. From zero, the first
-# gradient of a row, however small, would move it by a whole learning rate: uniform negatives then
+# gradient of a row, however small, would move it by a whole learning rate: random negatives then
 # push neurons around at random (P@1 fell from 22 to 1 on 50,000 commits).
 _ADAGRAD_START = 1e-2
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8

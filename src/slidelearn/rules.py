@@ -28,12 +28,13 @@ def _size_rules(n: int, n_labels: int) -> dict[str, Any]:
     """Settings that follow the numbers of examples and labels.
 
     All neurons of a narrow output layer are cheaper to compute than to look up, and the exact
-    softmax needs no wide path beside it. The start is softer there: a length of 10 measured better
-    than 20 on 159 and on 983 labels.
+    softmax needs no wide path beside it (P@1 with and without: 60.7 and 61.8 on 159 labels, 62.2
+    and 66.3 on 983). The first pass over many examples learns nearly all there is to learn: a
+    second one added 0.2 to a P@1 of 55.9 on 160,000.
     """
-    rules: dict[str, Any] = {"epochs": 5 if n < 50_000 else 3 if n < 400_000 else 2}
+    rules: dict[str, Any] = {"epochs": 5 if n < 50_000 else 2 if n < 100_000 else 1}
     if n_labels <= _NARROW:
-        return rules | {"uniform": _NARROW, "wide": 0.0, "temperature": 10.0}
+        return rules | {"tail": _NARROW, "wide": 0.0, "temperature": 10.0}
     # Ranking the centroids must not cost more than the neurons of a bucket: they stop at 1,024.
     n_buckets = min(1024, math.ceil(math.sqrt(8 * n_labels)))
     return rules | {"tables": {"n_buckets": n_buckets}}

@@ -61,7 +61,7 @@ class StepReport(NamedTuple):
     n_examples : int
         Examples in the batch.
     active : int64 array of shape (n_layers,)
-        Neurons computed in each layer, summed over the batch; the uniform tail included.
+        Neurons computed in each layer, summed over the batch; the shared tail included.
     moved : list of int32 array, or None
         The neurons of each neuron-major layer that moved, ascending.
     """

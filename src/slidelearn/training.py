@@ -50,7 +50,7 @@ class EpochReport(NamedTuple):
     loss : float
         Mean over this epoch's examples.
     active_share : tuple of float
-        Share of each layer's neurons that an example computed, on average. The uniform tail
+        Share of each layer's neurons that an example computed, on average. The shared tail
         counts, shared though it is.
     """
 
@@ -128,7 +128,7 @@ class Trainer:
         loss, done, active = 0.0, 0, np.zeros(len(self.network.hidden) + 1, np.int64)
         schedules = self._schedules()
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
-        chances = tail_chances(counts, self.config.uniform)
+        chances = tail_chances(counts, self.config.tail)
         for first in range(0, n, size):
             rows = order[first : first + size]
             elapsed = self.seconds + time.perf_counter() - began
