@@ -92,6 +92,8 @@ class Config:
         Where output neurons start.
     prior : float
         Weight at the start of the logarithm of how often a label occurs.
+    prior_lr : float
+        Learning rate of what is added to that, alike for labels that occur about as often.
     wide : float
         Weight at the start of the sparse path from features straight to the labels they occur
         with, in logits at a cosine of 1. 0 switches the path off.
@@ -118,6 +120,7 @@ class Config:
     temperature: float = 7.0
     start: str = "centroid"
     prior: float = 0.6
+    prior_lr: float = 0.3
     wide: float = 20.0
     normalize: bool = True
     seed: int = 0
@@ -138,7 +141,16 @@ class Config:
             _check_range(name, getattr(self, name), 1, 2**31 - 1)
         for name in ("tail", "seed", "threads"):
             _check_range(name, getattr(self, name), 0, 2**31 - 1)
-        for name in ("lr", "hidden_lr", "wide_lr", "weight_decay", "temperature", "prior", "wide"):
+        for name in (
+            "lr",
+            "hidden_lr",
+            "wide_lr",
+            "weight_decay",
+            "temperature",
+            "prior",
+            "prior_lr",
+            "wide",
+        ):
             _check_range(name, getattr(self, name), 0, 1e6)
         for name in ("dropout", "input_dropout"):
             _check_range(name, getattr(self, name), 0, 0.99)

@@ -20,6 +20,7 @@ from slidelearn.layers import (
 from slidelearn.losses import LOSS_KINDS, Strata, stratified_loss
 from slidelearn.network import Network, Trace, hidden_rows, retrieve_labels
 from slidelearn.optimizers import Step
+from slidelearn.prior import Prior, add_prior, move_prior, prior_gradient
 from slidelearn.rows import (
     BIAS_INPUT,
     Rows,
@@ -91,6 +92,7 @@ class _Piece(NamedTuple):
     features: csr_matrix
     hits: Hits | None  # of the wide path
     shared_delta: NDArray[np.float32]  # (n, m)
+    prior_gradient: NDArray[np.float64] | None
     loss: float
 
 
@@ -105,24 +107,28 @@ def train_step(
     workers: Workers,
     tail: Tail,
     own: OwnShare | None = None,
+    prior: Prior | None = None,
 ) -> StepReport:
     """Train on one batch: features X (n, d) and labels Y (n, l), canonical.
 
     The gradient is that of the loss summed over the batch, so that a label seen once in a batch
     moves as far in a large batch as in a small one. ``number`` counts the steps of the run: it
     seeds dropout and random windows. ``tail`` is what the examples share; ``own``, what the start
-    holds of them, is left out.
+    holds of them, is left out; ``prior`` moves too.
     """
     shared_weight = network.output.weight[tail.neurons].T  # (width + 1, m)
 
     def work(start: int, end: int) -> _Piece:
         place = number * config.batch_size + start
         return _forward_and_back(
-            network, config, X[start:end], Y[start:end], tail, shared_weight, place, own
+            network, config, X[start:end], Y[start:end], tail, shared_weight, place, own, prior
         )
 
     done = workers.map(work, pieces(X.shape[0]))
     moved = _update(network, config, done, tail.neurons, lr_factor, workers)
+    if prior is not None:
+        gradients = [piece.prior_gradient for piece in done if piece.prior_gradient is not None]
+        move_prior(prior, np.sum(gradients, axis=0), config.prior_lr * lr_factor)
     return StepReport(sum(p.loss for p in done), X.shape[0], _count_active(network, done), moved)
 
 
@@ -135,6 +141,7 @@ def _forward_and_back(
     shared_weight: NDArray[np.float32],
     place: int,
     own: OwnShare | None,
+    prior: Prior | None,
 ) -> _Piece:
     """Run a piece of a batch, whose first example has the number ``place``, without any update."""
     rng = np.random.default_rng((config.seed, place, 1))
@@ -159,11 +166,14 @@ def _forward_and_back(
         add_block_scores(
             columns.indptr, columns.indices, columns.data, network.wide, tail.neurons, shared_delta
         )
+    if prior is not None:
+        add_prior(prior, strata, delta, shared_delta)
     loss = stratified_loss(LOSS_KINDS[config.loss], strata, delta, shared_delta)
+    gradient = None if prior is None else prior_gradient(prior, strata, delta, shared_delta)
     upstream = input_gradient(h, shared_weight, shared_delta)
     pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
     hidden = _back(network.hidden, traces, h, upstream)
-    return _Piece(hidden, _Part(h, pairs, delta), X, hits, shared_delta, loss)
+    return _Piece(hidden, _Part(h, pairs, delta), X, hits, shared_delta, gradient, loss)
 
 
 def _active_set(

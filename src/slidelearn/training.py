@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import Config
 from slidelearn.index import Schedule
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
+from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.start import OwnShare, centre_hidden, start_network
@@ -74,6 +75,8 @@ class Trainer:
         What is being learned.
     own : OwnShare, optional
         What the start holds of the training examples themselves.
+    prior : Prior, optional
+        Biases by how often labels occur; of a run that began with these examples.
     epoch, step : int
         Epochs and steps done.
     seconds, index_seconds : float
@@ -85,6 +88,7 @@ class Trainer:
     config: Config
     network: Network
     own: OwnShare | None = None
+    prior: Prior | None = None
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
@@ -108,6 +112,7 @@ class Trainer:
             trainer.fit_index(depth, X, workers)
         network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
         trainer.network, trainer.own = start_network(network, config, X, Y, workers)
+        trainer.prior = make_prior(np.bincount(Y.indices, minlength=Y.shape[1]))
         trainer.fit_index(len(network.hidden), X, workers)
         trainer.seconds = time.perf_counter() - began
         return trainer
@@ -136,7 +141,8 @@ class Trainer:
             factor = self.config.learning_rate_factor(progress)
             report = train_step(
                 self.network, self.config, X[rows], Y[rows],
-                number=self.step, lr_factor=factor, workers=workers, own=self.own,
+                number=self.step, lr_factor=factor, workers=workers,
+                own=self.own, prior=self.prior,
                 tail=draw_tail(chances, np.random.default_rng((self.config.seed, self.step))),
             )  # fmt: skip
             self.step += 1
@@ -151,6 +157,7 @@ class Trainer:
                 show(Progress(self.epoch + 1, done, n, loss / done, speed))
             if stop is not None and stop():
                 break
+        self._fold_prior()
         self.epoch += 1
         seconds = time.perf_counter() - began
         self.seconds += seconds
@@ -179,12 +186,18 @@ class Trainer:
         index, weight = self.network.indexes[depth], self._weight(depth)
         assert index is not None
         began = time.perf_counter()
+        self._fold_prior()
         moved = np.flatnonzero(self._moved[depth])
         if index.drift(weight, moved, workers) > index.config.max_drift:
             self.fit_index(depth, X, workers)
             return
         index.refile(weight, moved, workers)
         self._finish_index(depth, began)
+
+    def _fold_prior(self) -> None:
+        """Let the network hold all that was learned."""
+        if self.prior is not None:
+            fold_prior(self.prior, self.network.output.weight)
 
     def _finish_index(self, depth: int, began: float) -> None:
         """File the wide path's labels with those of the output layer; count the time."""
@@ -203,6 +216,7 @@ class Trainer:
         if index is None:
             return
         began = time.perf_counter()
+        self._fold_prior()
         sample = self._sample(X, depth)
         index.fit(self._weight(depth), self._inputs(depth, X[sample]), workers)
         self._finish_index(depth, began)
