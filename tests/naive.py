@@ -268,6 +268,12 @@ def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail
     return total, gradients, logit_gradient
 
 
+def prior_gradient(counts, delta, per_doubling=2):
+    """Summed gradient of labels whose counts share a class, by class."""
+    classes = np.floor(per_doubling * np.log2(np.asarray(counts) + 1.0)).astype(int)
+    return np.array([delta[:, classes == c].sum() for c in range(classes.max() + 1)]), classes
+
+
 def move_wide(weights, present, X, delta, active, tail, lr):
     """Adagrad on every weight alone; ``present`` (N, d) are stored.
 

@@ -212,11 +212,11 @@ class Trainer:
         Both follow the data, and hidden vectors move: tables that kept the centring of the
         start found 89 % of the digits that freshly centred ones found 93 % of.
         """
+        self._fold_prior()
         index = self.network.indexes[depth]
         if index is None:
             return
         began = time.perf_counter()
-        self._fold_prior()
         sample = self._sample(X, depth)
         index.fit(self._weight(depth), self._inputs(depth, X[sample]), workers)
         self._finish_index(depth, began)
