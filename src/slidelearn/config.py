@@ -70,8 +70,8 @@ class Config:
         How hard negatives, and candidates when predicting, are found in the output layer.
     tail : int
         Size m of the tail, drawn for every batch, half of it uniformly and half by how often labels
-        occur, and shared by its examples. From
-        ``n_labels`` on, every output neuron is active and the loss is exact.
+        occur, and shared by its examples. From ``n_labels`` on, every output neuron is active and
+        the loss is exact.
     loss : {"softmax", "bce", "hinge"}
         On the strata; "hinge" is squared.
     optimizer : {"adagrad", "sgd", "adam"}
@@ -166,7 +166,7 @@ class Config:
         return os.cpu_count() or 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON and TOML can hold; `from_dict` restores them."""
+        """Plain values that JSON can hold; `from_dict` restores them."""
         plain = dataclasses.asdict(self)
         plain["hidden"] = list(self.hidden)
         return plain
@@ -238,7 +238,8 @@ def _convert(label: str, kind: str, value: Any, config: Any, name: str) -> Any:
     if not wrong and isinstance(value, list | tuple):
         wrong = not all(isinstance(item, int) and not isinstance(item, bool) for item in value)
     if wrong:
-        raise ConfigError(f"{label} is {value!r}, give a value of type {kind}")
+        wanted = "a list of whole numbers" if "tuple" in kind else f"a value of type {kind}"
+        raise ConfigError(f"{label} is {value!r}, give {wanted}")
     return value
 
 
