@@ -137,7 +137,7 @@ def test_a_time_limit_ends_after_the_step_that_exceeds_it():
 
 def test_the_learning_rate_knows_the_time_limit():
     data = dataset()
-    start = fit_model(data, QUICK | {"lr": 0.0, "hidden_lr": 0.0, "wide_lr": 0.0})
+    start = fit_model(data, QUICK | {"lr": 0.0, "hidden_lr": 0.0, "wide_lr": 0.0, "prior_lr": 0.0})
     late = fit_model(data, QUICK | {"lr_end": 0.0}, time_limit=1e-9)
     np.testing.assert_array_equal(start.network.output.weight, late.network.output.weight)
 
