@@ -5,7 +5,7 @@ import pytest
 
 from batches import random_features, random_labels
 from slidelearn.config import LOSSES, OPTIMIZERS, Config
-from slidelearn.sampling import draw_tail
+from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.step import train_step
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
@@ -29,7 +29,7 @@ def engine_step(hidden, loss, optimizer, lr):
         network = Trainer.start(config, X, Y, workers).network
         layers = [layer.weight for layer in (*network.hidden, network.output)]
         before = [weight.astype(float) for weight in layers]
-        everyone = draw_tail(np.ones(N_LABELS), np.random.default_rng(0))
+        everyone = draw_tail(tail_chances(np.ones(N_LABELS), N_LABELS), np.random.default_rng(0))
         report = train_step(
             network, config, X, Y, number=0, lr_factor=1.0, workers=workers, tail=everyone
         )

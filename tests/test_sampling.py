@@ -68,8 +68,8 @@ def test_the_tail_is_distinct_and_ascending(counts, size, seed):
     assert tail.neurons.dtype == np.int32
     assert (np.diff(tail.neurons) > 0).all()
     assert np.isin(tail.neurons, np.arange(len(counts))).all()
-    assert_allclose(tail.weights, 1 / chances[tail.neurons], rtol=1e-6)
-    assert abs(len(tail.neurons) - chances.sum()) < 1 + 1e-9
+    assert_allclose(tail.weights, 1 / chances.each[tail.neurons], rtol=1e-6)
+    assert abs(len(tail.neurons) - chances.each.sum()) < 1 + 1e-9
     assert len(tail.neurons) <= size + 1
     if size >= len(counts):
         assert tail.neurons.tolist() == list(range(len(counts)))
@@ -79,9 +79,9 @@ def test_neurons_are_drawn_as_often_as_their_chances_say():
     rng, n_draws = np.random.default_rng(0), 4000
     counts = np.array([500, 40, 3, 0, 1] + 15 * [2])
     chances = tail_chances(counts, 5)
-    assert chances[0] == 1
-    assert_allclose(chances[1:], 2.5 * (1 / 20 + counts[1:] / counts.sum()))
+    assert chances.each[0] == 1
+    assert_allclose(chances.each[1:], 2.5 * (1 / 20 + counts[1:] / counts.sum()))
     drawn = np.concatenate([draw_tail(chances, rng).neurons for _ in range(n_draws)])
     found = np.bincount(drawn, minlength=20)
-    deviation = np.sqrt(n_draws * chances * (1 - chances))
-    assert (np.abs(found - n_draws * chances) <= 4.5 * deviation).all()
+    deviation = np.sqrt(n_draws * chances.each * (1 - chances.each))
+    assert (np.abs(found - n_draws * chances.each) <= 4.5 * deviation).all()

@@ -14,7 +14,7 @@ from slidelearn.workers import Workers
 
 __all__ = ["compile_kernels"]
 
-_EXAMPLES, _FEATURES, _HIDDEN, _LABELS, _UNIFORM = 96, 8192, 24, 32, 8
+_EXAMPLES, _FEATURES, _HIDDEN, _LABELS, _TAIL = 96, 8192, 24, 32, 8
 _done: set[tuple[Config, int, int]] = set()  # problems that this process has compiled for
 
 
@@ -58,7 +58,7 @@ def _shrink(config: Config, *, searched: bool) -> Config:
         hidden=tuple(min(width, _HIDDEN) for width in config.hidden),
         hidden_tables=config.hidden_tables and _shrink_tables(config.hidden_tables),
         tables=_shrink_tables(config.tables),
-        tail=min(config.tail, _UNIFORM if searched else _LABELS),
+        tail=min(config.tail, _TAIL if searched else _LABELS),
         epochs=1,
         batch_size=_EXAMPLES // 2,
         lr=0.01,

@@ -71,8 +71,8 @@ def fit_model(
         many labels that this would take minutes, a random sample of them is scored: as many as
         keep examples times labels below 2e9.
     time_limit : float, optional
-        Seconds of training, without compilation and validation. The learning rate falls to zero by
-        then, and the step that exceeds the limit is the last.
+        Seconds of training, without compilation and validation. The learning rate has fallen
+        to its end by then, and the step that exceeds the limit is the last.
     events : FitEvents
         Hooks. The record of an epoch holds ``epoch``, ``train_seconds`` (so far),
         ``compile_seconds``, ``examples_per_second``, ``loss``, ``active_share`` (of each layer) and

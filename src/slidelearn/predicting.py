@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.layers import Pairs, pair_logits
 from slidelearn.network import Network, hidden_rows, retrieve_labels
 from slidelearn.rows import product, sparse_rows
-from slidelearn.wide import add_block_scores, add_pair_scores, find_hits
+from slidelearn.wide import add_block_scores, add_pair_scores, columns_of, find_hits
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["TopK", "all_scores", "predict_topk"]
@@ -101,14 +101,13 @@ def _scored_blocks(
     Blocks stay in the cache until they are ranked; no array is as wide as the layer.
     """
     h = hidden_rows(network, sparse_rows(X), first_example=first_example)
-    by_feature = X.tocsc()
+    columns = None if network.wide is None else columns_of(X)
     for first in range(0, network.n_labels, _LABELS):
         weight = network.output.weight[first : first + _LABELS].T
         logits = product(h, weight if h.dense else np.ascontiguousarray(weight))
-        if network.wide is not None:
+        if network.wide is not None and columns is not None:
             labels = np.arange(first, first + logits.shape[1])
-            columns = by_feature.indptr, by_feature.indices, by_feature.data
-            add_block_scores(*columns, network.wide, labels, logits)
+            add_block_scores(columns, network.wide, labels, logits)
         yield first, logits
 
 

@@ -1,5 +1,6 @@
 """Rows: a batch of layer inputs, dense or sparse, and the products that layers take of them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ __all__ = [
     "BIAS_INPUT",
     "Rows",
     "add_scaled_row",
+    "concatenate_indptr",
     "concatenate_rows",
     "dense_rows",
     "dot_row",
@@ -80,10 +82,21 @@ def sparse_rows(X: csr_matrix) -> Rows:
     return Rows(X.indptr.astype(np.int64, copy=False), indices, X.data, X.shape[1], False)
 
 
+def concatenate_indptr(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Row starts of CSR structures that are put one behind the other.
+
+    Examples
+    --------
+    >>> concatenate_indptr([np.array([0, 2]), np.array([0, 1, 4])]).tolist()
+    [0, 2, 3, 6]
+    """
+    lengths = np.concatenate([np.diff(part) for part in parts])
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+
+
 def concatenate_rows(parts: list[Rows]) -> Rows:
     """Join batches of one layer's input."""
-    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
-    indptr = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    indptr = concatenate_indptr([part.indptr for part in parts])
     indices = np.concatenate([part.indices for part in parts])
     values = np.concatenate([part.values for part in parts])
     return Rows(indptr, indices, values, parts[0].width, parts[0].dense)

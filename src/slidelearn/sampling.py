@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.layers import Pairs
 from slidelearn.losses import Strata
 
-__all__ = ["Tail", "draw_tail", "join_strata", "tail_chances", "unite"]
+__all__ = ["Chances", "Tail", "draw_tail", "join_strata", "tail_chances", "unite"]
 
 
 class Tail(NamedTuple):
@@ -23,33 +23,41 @@ class Tail(NamedTuple):
     weights: NDArray[np.float32]
 
 
-def tail_chances(counts: NDArray[np.integer], size: int) -> NDArray[np.float64]:
-    """How likely every label is to be drawn into a tail of ``size``, (N,).
+class Chances(NamedTuple):
+    """How likely every neuron is to be drawn into a tail, (N,), and the running sum, (N,)."""
 
-    One half of the draws goes to all labels alike, and one half by how often they occur, ``counts``
-    (N,). Frequent labels are the wrong answers that cost most, and retrieval, which ranks by
-    closeness, seldom finds them.
+    each: NDArray[np.float64]
+    sums: NDArray[np.float64]
+
+
+def tail_chances(counts: NDArray[np.integer], size: int) -> Chances:
+    """Chances of N labels that occur ``counts`` (N,) times, for tails of ``size``.
+
+    One half of the draws goes to all labels alike, and one half by how often they occur. Frequent
+    labels are the wrong answers that cost most, and retrieval, which ranks by closeness, seldom
+    finds them.
 
     Examples
     --------
-    >>> tail_chances(np.array([98, 1, 1, 0]), 2).tolist()
+    >>> tail_chances(np.array([98, 1, 1, 0]), 2).each.tolist()
     [1.0, 0.26, 0.26, 0.25]
     """
     n, total = len(counts), max(int(counts.sum()), 1)
-    if size >= n:
-        return np.ones(n)
-    return np.minimum(0.5 * size * (1 / n + counts / total), 1.0)
+    each = np.ones(n)
+    if size < n:
+        each = np.minimum(0.5 * size * (1 / n + counts / total), 1.0)
+    return Chances(each, np.cumsum(each))
 
 
-def draw_tail(chances: NDArray[np.float64], rng: np.random.Generator) -> Tail:
-    """Draw neurons with the given chances (N,), at even distances along their running sum.
+def draw_tail(chances: Chances, rng: np.random.Generator) -> Tail:
+    """Draw neurons at even distances along the running sum of their chances.
 
     The chance of a neuron is exact, and no neuron is drawn twice.
     """
-    sums = np.cumsum(chances)
+    sums = chances.sums
     points = np.arange(rng.random(), sums[-1] if len(sums) else 0.0, 1.0)
     neurons = np.searchsorted(sums, points, side="right")
-    return Tail(neurons.astype(np.int32), (1 / chances[neurons]).astype(np.float32))
+    return Tail(neurons.astype(np.int32), (1 / chances.each[neurons]).astype(np.float32))
 
 
 def unite(a: Pairs, b: Pairs) -> Pairs:

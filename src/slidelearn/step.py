@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_matrix, csr_matrix, vstack
+from scipy.sparse import csr_matrix, vstack
 
 from slidelearn.config import Config
 from slidelearn.layers import (
@@ -24,6 +24,7 @@ from slidelearn.prior import Prior, add_prior, move_prior, prior_gradient
 from slidelearn.rows import (
     BIAS_INPUT,
     Rows,
+    concatenate_indptr,
     concatenate_rows,
     dense_rows,
     input_gradient,
@@ -34,10 +35,12 @@ from slidelearn.rows import (
 from slidelearn.sampling import Tail, join_strata
 from slidelearn.start import OwnShare, leave_out
 from slidelearn.wide import (
+    Columns,
     Hits,
     Wide,
     add_block_scores,
     add_pair_scores,
+    columns_of,
     concatenate_hits,
     find_hits,
     move_block,
@@ -162,10 +165,7 @@ def _forward_and_back(
         leave_out(x, h, strata, own, 1 - config.input_dropout, delta)
     shared_delta = product(h, shared_weight)
     if network.wide is not None:
-        columns = X.tocsc()
-        add_block_scores(
-            columns.indptr, columns.indices, columns.data, network.wide, tail.neurons, shared_delta
-        )
+        add_block_scores(columns_of(X), network.wide, tail.neurons, shared_delta)
     if prior is not None:
         add_prior(prior, strata, delta, shared_delta)
     loss = stratified_loss(LOSS_KINDS[config.loss], strata, delta, shared_delta)
@@ -247,7 +247,7 @@ def _update(
         hits = concatenate_hits([piece.hits for piece in done if piece.hits is not None])
         wide_lr = config.wide_lr * lr_factor
         _update_wide(network.wide, part, groups, hits, wide_lr, workers)
-        columns = vstack([piece.features for piece in done], format="csc")
+        columns = columns_of(vstack([piece.features for piece in done], format="csr"))
         _update_wide_tail(network.wide, columns, shared, shared_delta, wide_lr, workers)
     return [*moved, groups.rows]
 
@@ -259,8 +259,7 @@ def _merge(parts: list[_Part]) -> _Part:
     pairs = [part.pairs for part in parts if part.pairs is not None]
     if not pairs:
         return _Part(x, None, delta)
-    lengths = np.concatenate([np.diff(p.indptr) for p in pairs])
-    indptr = np.concatenate(([0], np.cumsum(lengths)))
+    indptr = concatenate_indptr([p.indptr for p in pairs])
     return _Part(x, Pairs(indptr, np.concatenate([p.neurons for p in pairs])), delta)
 
 
@@ -310,7 +309,7 @@ def _update_wide(
 
 def _update_wide_tail(
     wide: Wide,
-    columns: csc_matrix,
+    columns: Columns,
     shared: NDArray[np.int32],
     delta: NDArray[np.float32],
     lr: float,
@@ -319,8 +318,7 @@ def _update_wide_tail(
     """Move the wide weights of the shared tail."""
 
     def move(start: int, end: int) -> None:
-        own = delta[:, start:end]
-        move_block(columns.indptr, columns.indices, columns.data, wide, shared[start:end], own, lr)
+        move_block(columns, wide, shared[start:end], delta[:, start:end], lr)
 
     workers.map(move, pieces(len(shared), _TAIL_ROWS))
 

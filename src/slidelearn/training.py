@@ -82,7 +82,7 @@ class Trainer:
     seconds, index_seconds : float
         Wall time spent training, and in the index.
     time_limit : float
-        Seconds by which the learning rate falls to zero, if the epochs are not done before.
+        Seconds by which the learning rate has fallen, if the epochs are not done before.
     """
 
     config: Config
@@ -189,9 +189,9 @@ class Trainer:
         self._fold_prior()
         moved = np.flatnonzero(self._moved[depth])
         if index.drift(weight, moved, workers) > index.config.max_drift:
-            self.fit_index(depth, X, workers)
-            return
-        index.refile(weight, moved, workers)
+            index.fit(weight, self._queries(depth, X), workers)
+        else:
+            index.refile(weight, moved, workers)
         self._finish_index(depth, began)
 
     def _fold_prior(self) -> None:
@@ -217,12 +217,12 @@ class Trainer:
         if index is None:
             return
         began = time.perf_counter()
-        sample = self._sample(X, depth)
-        index.fit(self._weight(depth), self._inputs(depth, X[sample]), workers)
+        index.fit(self._weight(depth), self._queries(depth, X), workers)
         self._finish_index(depth, began)
 
-    def _inputs(self, depth: int, X: csr_matrix) -> Rows:
-        """What examples send to a layer."""
+    def _queries(self, depth: int, X: csr_matrix) -> Rows:
+        """What a sample of the examples sends to a layer."""
+        X = X[self._sample(X, depth)]
         if depth == len(self.network.hidden):
             return hidden_rows(self.network, sparse_rows(X))
         mean = np.zeros(1, np.float32)

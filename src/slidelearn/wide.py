@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.layers import Groups, Pairs
-from slidelearn.rows import Rows
+from slidelearn.rows import Rows, concatenate_indptr, sparse_rows
 
 __all__ = [
+    "Columns",
     "Hits",
     "Wide",
     "add_block_scores",
     "add_pair_scores",
+    "columns_of",
     "concatenate_hits",
     "find_hits",
     "make_wide",
@@ -75,6 +77,30 @@ class Hits(NamedTuple):
     values: NDArray[np.float32]
 
 
+class Columns(NamedTuple):
+    """A batch of n examples by feature: feature f is in those from ``indptr[f]`` on.
+
+    Attributes
+    ----------
+    indptr : int32 array of shape (n_features + 1,)
+        Where each feature's entries are.
+    examples : int32 array of shape (nnz,)
+        Which examples have it.
+    values : float32 array of shape (nnz,)
+        What it is in them.
+    """
+
+    indptr: NDArray[np.int32]
+    examples: NDArray[np.int32]
+    values: NDArray[np.float32]
+
+
+def columns_of(X: csr_matrix) -> Columns:
+    """Turn a batch of examples X (n, n_features) around."""
+    turned = X.tocsc()
+    return Columns(turned.indptr, turned.indices, turned.data)
+
+
 def make_wide(X: csr_matrix, Y: csr_matrix, scale: float) -> tuple[Wide, NDArray[np.float32]]:
     """Start the wide path of labels Y (n, l) on features X (n, d) at the scaled centroids.
 
@@ -90,12 +116,11 @@ def make_wide(X: csr_matrix, Y: csr_matrix, scale: float) -> tuple[Wide, NDArray
     >>> wide.features.tolist(), wide.weights.tolist(), own.tolist()
     ([0, 1], [3.0, 3.0], [3.0, 1.5])
     """
-    n_labels, d = Y.shape[1], X.shape[1]
+    n_labels, x = Y.shape[1], sparse_rows(X)
     by_label = csr_matrix((np.ones(Y.nnz, np.uint8), Y.indices, Y.indptr), shape=Y.shape).tocsc()
     examples = by_label.indices
     starts = by_label.indptr.astype(np.int64)
     indptr = np.zeros(n_labels + 1, np.int64)
-    x = Rows(X.indptr.astype(np.int64), X.indices.astype(np.int32, copy=False), X.data, d, False)
     _count_features(x, starts, examples, indptr)
     np.cumsum(indptr, out=indptr)
     features, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
@@ -162,8 +187,8 @@ def find_hits(x: Rows, wide: Wide, pairs: Pairs) -> Hits:
     --------
     >>> X = csr_matrix(np.array([[1, 0, 0], [0, 2, 5]], np.float32))
     >>> wide, _ = make_wide(X, csr_matrix([[1, 0], [0, 1]]), scale=3.0)
-    >>> x = Rows(X.indptr.astype(np.int64), X.indices, X.data, 3, False)
-    >>> hits = find_hits(x, wide, Pairs(np.array([0, 1, 2]), np.array([1, 1], np.int32)))
+    >>> pairs = Pairs(np.array([0, 1, 2]), np.array([1, 1], np.int32))
+    >>> hits = find_hits(sparse_rows(X), wide, pairs)
     >>> hits.indptr.tolist(), hits.places.tolist(), hits.values.tolist()
     ([0, 0, 2], [1, 2], [2.0, 5.0])
     """
@@ -219,8 +244,7 @@ def _find_hits(
 
 def concatenate_hits(parts: list[Hits]) -> Hits:
     """Join the hits of the pieces of a batch."""
-    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
-    indptr = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    indptr = concatenate_indptr([part.indptr for part in parts])
     places = np.concatenate([part.places for part in parts])
     return Hits(indptr, places, np.concatenate([part.values for part in parts]))
 
@@ -233,6 +257,13 @@ def add_pair_scores(wide: Wide, hits: Hits, out: NDArray[np.float32]) -> None:
         for e in range(hits.indptr[p], hits.indptr[p + 1]):
             score += wide.weights[hits.places[e]] * hits.values[e]
         out[p] += score
+
+
+@njit(cache=True, nogil=True)
+def _move_weight(wide: Wide, place: int, gradient: np.float32, lr: float) -> None:
+    """Adagrad on one weight."""
+    wide.squares[place] += gradient * gradient
+    wide.weights[place] -= np.float32(lr) * gradient / np.sqrt(wide.squares[place])
 
 
 @njit(cache=True, nogil=True)
@@ -252,38 +283,28 @@ def move_wide(
     for k in range(start, end):
         for p in groups.entries[groups.indptr[k] : groups.indptr[k + 1]]:
             for e in range(hits.indptr[p], hits.indptr[p + 1]):
-                place = hits.places[e]
-                gradient = deltas[p] * hits.values[e]
-                wide.squares[place] += gradient * gradient
-                wide.weights[place] -= np.float32(lr) * gradient / np.sqrt(wide.squares[place])
+                _move_weight(wide, hits.places[e], deltas[p] * hits.values[e], lr)
 
 
 @njit(cache=True, nogil=True)
 def add_block_scores(
-    indptr: NDArray[np.int32],
-    examples: NDArray[np.int32],
-    values: NDArray[np.float32],
+    columns: Columns,
     wide: Wide,
     labels: NDArray[np.integer],
     out: NDArray[np.float32],
 ) -> None:
-    """Add the wide scores of some labels (m,) for all examples to their logits, out (n, m).
-
-    The examples come feature-major, as a CSC matrix (n, n_features).
-    """
+    """Add the wide scores of some labels (m,) for all examples to their logits, out (n, m)."""
     for j in range(len(labels)):
         n = labels[j]
         for place in range(wide.indptr[n], wide.indptr[n + 1]):
             feature, weight = wide.features[place], wide.weights[place]
-            for e in range(indptr[feature], indptr[feature + 1]):
-                out[examples[e], j] += weight * values[e]
+            for e in range(columns.indptr[feature], columns.indptr[feature + 1]):
+                out[columns.examples[e], j] += weight * columns.values[e]
 
 
 @njit(cache=True, nogil=True)
 def move_block(
-    indptr: NDArray[np.int32],
-    examples: NDArray[np.int32],
-    values: NDArray[np.float32],
+    columns: Columns,
     wide: Wide,
     labels: NDArray[np.integer],
     deltas: NDArray[np.float32],
@@ -294,8 +315,7 @@ def move_block(
         n = labels[j]
         for place in range(wide.indptr[n], wide.indptr[n + 1]):
             feature, gradient = wide.features[place], np.float32(0)
-            for e in range(indptr[feature], indptr[feature + 1]):
-                gradient += deltas[examples[e], j] * values[e]
+            for e in range(columns.indptr[feature], columns.indptr[feature + 1]):
+                gradient += deltas[columns.examples[e], j] * columns.values[e]
             if gradient != 0:
-                wide.squares[place] += gradient * gradient
-                wide.weights[place] -= np.float32(lr) * gradient / np.sqrt(wide.squares[place])
+                _move_weight(wide, place, gradient, lr)
