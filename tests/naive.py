@@ -247,7 +247,7 @@ def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail
     """Summed loss, its gradients by all weights, and by the logits (n, N).
 
     ``left_out`` is, by label, what times the length of a hidden vector and what times the squared
-    length of an example its labels' logits are lowered by.
+    length of an example its labels' logits are lowered by, and which labels are no targets.
     """
     inputs, gates = forward(weights, masks, mean, X)
     n_neurons = len(weights[-1])
@@ -258,8 +258,10 @@ def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail
         for label in labels[i]:
             logits[label] -= left_out[0][label] * np.sqrt((inputs[-1][i] ** 2).sum())
             logits[label] -= left_out[1][label] * (X[i] ** 2).sum()
+        targets = [label for label in labels[i] if not left_out[2][label]]
         strata = strata_weights(own, *tail, n_neurons)
-        loss, delta[i] = stratified_loss(kind, labels[i], strata, logits)
+        strata[np.setdiff1d(labels[i], targets).astype(int)] = 0
+        loss, delta[i] = stratified_loss(kind, targets, strata, logits)
         total += loss
     logit_gradient, gradients = delta, [delta.T @ with_bias(inputs[-1])]
     for depth in range(len(gates) - 1, -1, -1):
@@ -268,10 +270,10 @@ def loss_and_gradients(kind, weights, masks, mean, wide, X, labels, active, tail
     return total, gradients, logit_gradient
 
 
-def prior_gradient(counts, delta, per_doubling=2):
-    """Summed gradient of labels whose counts share a class, by class."""
-    classes = np.floor(per_doubling * np.log2(np.asarray(counts) + 1.0)).astype(int)
-    return np.array([delta[:, classes == c].sum() for c in range(classes.max() + 1)]), classes
+def prior_classes(counts, targets, per_doubling=2):
+    """Class of every example's labels (n, N) by their counts without the example itself."""
+    without = np.asarray(counts) - np.asarray(targets)
+    return np.floor(per_doubling * np.log2(without + 1.0)).astype(int)
 
 
 def move_wide(weights, present, X, delta, active, tail, lr):
@@ -307,17 +309,23 @@ def postings(weights, stored, size, X):
 
 
 def label_centroids(V, Y, length):
-    """Mean vector of every label's examples, scaled to one length; zeros without examples."""
+    """Mean vector of every label's examples at the length (N, 1); zeros without examples."""
     sums = Y.T @ V
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     return length * np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
+
+
+def trust(Y):
+    """Share of the length that a centroid starts with, (N, 1)."""
+    counts = Y.sum(axis=0)[:, None]
+    return counts / (counts + 3)
 
 
 def centroid_start(H, Y, temperature):
     """Output neurons (N, d) whose logit is the temperature where an average example points."""
     lengths = np.linalg.norm(H, axis=1, keepdims=True)
     unit = np.divide(H, lengths, out=np.zeros_like(H), where=lengths > 0)
-    return label_centroids(unit, Y, temperature / lengths.mean())
+    return label_centroids(unit, Y, trust(Y) * temperature / lengths.mean())
 
 
 def top_k(scores, k):

@@ -6,7 +6,7 @@ import naive
 from batches import label_lists, label_matrix, random_labels
 from slidelearn.layers import Pairs
 from slidelearn.losses import LOSS_KINDS, stratified_loss
-from slidelearn.sampling import draw_tail, join_strata, tail_chances
+from slidelearn.sampling import Tail, draw_tail, join_strata, tail_chances
 
 N, N_NEURONS = 6, 30
 kinds = pytest.mark.parametrize("kind", list(LOSS_KINDS))
@@ -52,6 +52,29 @@ def reference(kind, Y, strata, logits):
         for labels, own, row in zip(label_lists(Y), active, logits, strict=True)
     ]
     return sum(loss for loss, _ in out), np.array([gradient for _, gradient in out])
+
+
+@pytest.mark.nojit
+@kinds
+def test_lone_labels_do_not_count(kind):
+    Y, strata = make_strata(8)
+    lone = np.arange(N_NEURONS) % 3 == 0
+    pairs = Pairs(strata.indptr, strata.neurons)
+    some = join_strata(Y, pairs, Tail(strata.shared, strata.weights), lone)
+    logits = random_logits()
+    loss, gradient = engine(kind, some, logits)
+    total = 0.0
+    for i, labels in enumerate(np.array(row, int) for row in label_lists(Y)):
+        weights = naive.strata_weights(
+            some.neurons[some.indptr[i] : some.indptr[i + 1]], some.shared, some.weights, N_NEURONS
+        )
+        weights[labels[lone[labels]]] = 0
+        part, ref = naive.stratified_loss(
+            kind, labels[~lone[labels]], weights, logits[i].astype(float)
+        )
+        assert_allclose(gradient[i], ref, rtol=1e-4, atol=1e-5)
+        total += part
+    assert_allclose(loss, total, rtol=1e-5)
 
 
 @pytest.mark.nojit

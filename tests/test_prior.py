@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.sparse import csr_matrix
 
 import naive
 from batches import random_labels
@@ -21,26 +22,28 @@ def make_strata():
     found = np.concatenate([rng.choice(N_LABELS, 3, replace=False) for _ in range(N)])
     pairs = Pairs(np.arange(N + 1) * 3, found.astype(np.int32))
     tail = Tail(np.array([2, 7, 11], np.int32), np.ones(3, np.float32))
-    return join_strata(random_labels(N, N_LABELS), pairs, tail)
+    Y = random_labels(N, N_LABELS)
+    Y = csr_matrix(Y.toarray() * (COUNTS > 0))
+    return Y, join_strata(Y, pairs, tail)
 
 
 @pytest.mark.nojit
-def test_labels_of_a_class_share_a_bias():
-    prior, strata = make_prior(COUNTS), make_strata()
+@pytest.mark.parametrize("own", [0, 1])
+def test_labels_of_a_class_share_a_bias(own):
+    prior, (Y, strata) = make_prior(COUNTS, own), make_strata()
     rng = np.random.default_rng(1)
     prior.bias[:] = rng.standard_normal(len(prior.bias))
     owners = np.repeat(np.arange(N), np.diff(strata.indptr))
     pairs, shared = np.zeros(len(strata.neurons), np.float32), np.zeros((N, 3), np.float32)
     add_prior(prior, strata, pairs, shared)
-    assert_allclose(pairs, prior.bias[prior.classes[strata.neurons]])
-    assert_allclose(shared, np.tile(prior.bias[prior.classes[strata.shared]], (N, 1)))
-    delta = np.zeros((N, N_LABELS))
+    classes = naive.prior_classes(COUNTS, own * Y.toarray().astype(int))
+    assert_allclose(pairs, prior.bias[classes[owners, strata.neurons]])
+    without = naive.prior_classes(COUNTS, 0)
+    assert_allclose(shared, np.tile(prior.bias[without[strata.shared]], (N, 1)))
     pairs[:] = rng.standard_normal(len(pairs))
     shared[:] = rng.standard_normal(shared.shape)
-    np.add.at(delta, (owners, strata.neurons), pairs)
-    delta[:, strata.shared] += shared
-    ref, classes = naive.prior_gradient(COUNTS, delta)
-    assert np.array_equal(prior.classes, classes)
+    ref = np.bincount(classes[owners, strata.neurons], pairs, len(prior.bias))
+    ref += np.bincount(without[strata.shared], shared.sum(axis=0), len(prior.bias))
     gradient = prior_gradient(prior, strata, pairs, shared)
     assert_allclose(gradient, ref, rtol=1e-5, atol=1e-5)
     before = prior.bias.copy()
@@ -49,7 +52,7 @@ def test_labels_of_a_class_share_a_bias():
 
 
 def test_folding_moves_the_bias_into_the_layer():
-    prior, weight = make_prior(COUNTS), np.zeros((N_LABELS, 4), np.float32)
+    prior, weight = make_prior(COUNTS, own=1), np.zeros((N_LABELS, 4), np.float32)
     prior.bias[:] = np.arange(len(prior.bias))
     fold_prior(prior, weight)
     assert_allclose(naive.BIAS_INPUT * weight[:, -1], prior.classes, rtol=1e-5)

@@ -48,6 +48,17 @@ def test_neurons_of_either_set_come_once(rows):
 
 
 @pytest.mark.nojit
+def test_lone_labels_come_after_the_targets():
+    found = Pairs(np.array([0, 2, 3]), np.array([5, 1, 2], np.int32))
+    lone = np.isin(np.arange(N_NEURONS), [2, 5])
+    strata = join_strata(label_matrix([[2, 4, 7], [5]], N_NEURONS), found, NO_TAIL, lone)
+    assert strata.neurons.tolist() == [4, 7, 2, 5, 1, 5, 2]
+    assert strata.indptr.tolist() == [0, 5, 7]
+    assert strata.n_labels.tolist() == [3, 1]
+    assert strata.n_targets.tolist() == [2, 0]
+
+
+@pytest.mark.nojit
 def test_strata_of_labels_alone():
     strata = join_strata(label_matrix([[], [5, 2]], N_NEURONS), None, NO_TAIL)
     assert strata.indptr.tolist() == [0, 0, 2]

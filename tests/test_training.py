@@ -14,7 +14,7 @@ from slidelearn.network import hidden_rows, retrieve_labels
 from slidelearn.predicting import predict_topk
 from slidelearn.rows import sparse_rows
 from slidelearn.sampling import draw_tail, tail_chances
-from slidelearn.start import centre_hidden, start_network
+from slidelearn.start import centre_hidden, own_lengths, start_network
 from slidelearn.step import train_step
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
@@ -118,6 +118,15 @@ def masks_of(network, X):
     return masks
 
 
+def with_lone_label(Y):
+    """Labels Y, of which the second example alone has the first and the fourth no other."""
+    Y = Y.tolil()
+    Y[:, 0] = 0
+    Y[3, :] = 0
+    Y[3, 0] = 1
+    return csr_matrix(Y)
+
+
 def active_sets(network, X, Y):
     """Labels and retrieved neurons of every example."""
     size, x = network.indexes[-1].train_size, sparse_rows(X)
@@ -135,7 +144,7 @@ def active_sets(network, X, Y):
 @pytest.mark.parametrize("left_out", [True, False])
 def test_one_step(optimizer, loss, hidden, left_out):
     n, width, n_labels = 90, 20, 40  # more than one piece of a batch
-    X, Y = random_features(n, width), random_labels(n, n_labels)
+    X, Y = random_features(n, width), with_lone_label(random_labels(n, n_labels))
     config = Config.from_dict(
         hidden | small_tables("simhash", limit=6)
         | {"hidden": [14, 11], "tail": 9, "dropout": 0, "batch_size": n, "temperature": 3}
@@ -156,7 +165,7 @@ def test_one_step(optimizer, loss, hidden, left_out):
     dense_X, wide_before = X.toarray().astype(float), stored.toarray().astype(float)
     total, gradients, delta = naive.loss_and_gradients(
         loss, before, masks, network.mean, wide_before, dense_X, label_lists(Y), active, tail,
-        (np.zeros(n_labels), np.zeros(n_labels)) if own is None else own,
+        np.zeros((3, n_labels), bool) if own is None else own,
     )  # fmt: skip
     assert_allclose(report.loss, total, rtol=1e-4)
     for layer, old, gradient in zip(network.hidden, before, gradients, strict=False):
@@ -205,7 +214,7 @@ def test_output_neurons_start_at_centroids_of_centred_hidden_vectors():
 
 
 def test_an_examples_own_part_of_the_start_is_what_it_added():
-    X, Y = random_features(60, 20), random_labels(60, 15)
+    X, Y = random_features(60, 20), with_lone_label(random_labels(60, 15))
     config = Config(hidden=(12,), tail=5, normalize=False)
     with Workers(1) as workers:
         trainer = Trainer.start(config, X, Y, workers)
@@ -217,7 +226,33 @@ def test_an_examples_own_part_of_the_start_is_what_it_added():
     assert_allclose(own.deep[:, None] * (labels.T @ unit), network.output.weight[:, :-1], atol=1e-4)
     sums = labels.T @ x
     lengths = np.linalg.norm(sums, axis=1)
-    assert_allclose(own.wide * lengths, np.where(lengths > 0, config.wide, 0), atol=1e-4)
+    assert_allclose(own.wide * lengths, config.wide * naive.trust(labels)[:, 0], atol=1e-4)
+    assert own.lone.tolist() == (labels.sum(axis=0) == 1).tolist()
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("hidden", [{}, HASHED_HIDDEN], ids=["dense", "hashed"])
+def test_own_lengths_know_dropout(hidden):
+    X = random_features(30, 20)
+    config = Config.from_dict(hidden | {"hidden": [14, 11], "tail": 5, "normalize": False})
+    with Workers(1) as workers:
+        network = Trainer.start(config, X, random_labels(30, 15), workers).network
+    rng, x, traces = np.random.default_rng(0), sparse_rows(X), []
+    clean = hidden_rows(network, x)
+    h = hidden_rows(network, x, traces=traces)
+    dropped = hidden_rows(network, x, dropout=0.5, rng=rng, traces=traces)
+    a, b = ((r.matrix()[:, :-1] if r.dense else r.csr().toarray()) for r in (clean, dropped))
+    ref = np.linalg.norm(a, axis=1)
+    assert_allclose(own_lengths(h, traces[1].z, network.mean), ref, rtol=1e-4)
+    assert_allclose(own_lengths(clean, traces[1].z, network.mean), ref, rtol=1e-4)
+    z = traces[3].z
+    if dropped.dense:
+        a = np.maximum(z, 0) - network.mean
+    else:
+        a = dropped._replace(values=np.maximum(z, 0)).csr().toarray()
+    norms = np.linalg.norm(a, axis=1)
+    ref = np.divide((a * b).sum(axis=1), norms, out=np.zeros_like(norms), where=norms > 0)
+    assert_allclose(own_lengths(dropped, z, network.mean), ref, rtol=1e-4, atol=1e-5)
 
 
 # --- learning

@@ -121,7 +121,7 @@ class Config:
     start: str = "centroid"
     prior: float = 0.6
     prior_lr: float = 0.3
-    wide: float = 20.0
+    wide: float = 30.0
     normalize: bool = True
     seed: int = 0
     threads: int = 0  # 0: as many as the process may use
@@ -182,6 +182,11 @@ class Config:
         """
         start = base if base is not None else cls()
         return _replace(start, values, "")  # type: ignore[no-any-return]
+
+    @property
+    def starts_at_examples(self) -> bool:
+        """Whether labels start where their examples are."""
+        return self.start == "centroid" or self.wide > 0
 
     def learning_rate_factor(self, progress: float) -> float:
         """Share of the learning rate left when a run is ``progress`` (0 to 1) of the way."""

@@ -31,6 +31,8 @@ class Strata(NamedTuple):
         Stratum T, distinct in an example.
     n_labels : int64 array of shape (n,)
         How many of an example's pairs are labels.
+    n_targets : int64 array of shape (n,)
+        How many of its labels, the first, are targets; the others do not count at all.
     shared : int32 array of shape (m,)
         Stratum U of every example, ascending; members that are in an example's T do not count.
     weights : float32 array of shape (m,)
@@ -40,6 +42,7 @@ class Strata(NamedTuple):
     indptr: NDArray[np.int64]
     neurons: NDArray[np.int32]
     n_labels: NDArray[np.int64]
+    n_targets: NDArray[np.int64]
     shared: NDArray[np.int32]
     weights: NDArray[np.float32]
 
@@ -53,18 +56,22 @@ def stratified_loss(
 ) -> float:
     """Turn logits (n_pairs,) and (n, m) into gradients of the summed loss, which is returned.
 
-    Softmax: cross-entropy with the mean of an example's labels; its sum for BCE, squared hinge.
+    Softmax: cross-entropy with the mean of an example's targets; its sum for BCE, squared hinge.
     """
     total = 0.0
     counted = np.empty(shared_logits.shape[1], np.bool_)
     for i in range(len(strata.indptr) - 1):
         start, end = strata.indptr[i], strata.indptr[i + 1]
         _mark_counted(strata, start, end, counted)
-        pairs, tail, n_labels = pair_logits[start:end], shared_logits[i], strata.n_labels[i]
+        # Targets first, then what does not count, then what was retrieved.
+        n_targets, n_ignored = strata.n_targets[i], strata.n_labels[i] - strata.n_targets[i]
+        pairs, tail = pair_logits[start:end], shared_logits[i]
+        pairs[n_targets : n_targets + n_ignored] = -np.inf
         if kind == _SOFTMAX:
-            total += _softmax(pairs, n_labels, tail, counted, strata.weights)
+            total += _softmax(pairs, n_targets, tail, counted, strata.weights)
         else:
-            total += _one_by_one(kind, pairs, n_labels, tail, counted, strata.weights)
+            total += _one_by_one(kind, pairs, n_targets, tail, counted, strata.weights)
+        pairs[n_targets : n_targets + n_ignored] = 0
     return total
 
 
@@ -81,16 +88,16 @@ def _mark_counted(strata: Strata, start: int, end: int, counted: NDArray[np.bool
 @njit(cache=True, nogil=True)
 def _softmax(
     pairs: NDArray[np.float32],
-    n_labels: int,
+    n_targets: int,
     tail: NDArray[np.float32],
     counted: NDArray[np.bool_],
     weights: NDArray[np.float32],
 ) -> float:
     """Stratified softmax of one example: pairs (|T|,), tail (m,), both become gradients.
 
-    An example without labels has no target, no loss and no gradient.
+    An example without targets has no loss and no gradient.
     """
-    if n_labels == 0:
+    if n_targets == 0:
         pairs[:] = 0
         tail[:] = 0
         return 0.0
@@ -101,7 +108,7 @@ def _softmax(
         if counted[j]:
             top = max(top, float(tail[j]))
     mass, label_logits = 0.0, 0.0
-    for p in range(n_labels):
+    for p in range(n_targets):
         label_logits += float(pairs[p])
     for p in range(len(pairs)):
         pairs[p] = math.exp(pairs[p] - top)
@@ -111,18 +118,18 @@ def _softmax(
         mass += tail[j]
     for p in range(len(pairs)):
         pairs[p] /= mass
-    for p in range(n_labels):
-        pairs[p] -= np.float32(1) / np.float32(n_labels)
+    for p in range(n_targets):
+        pairs[p] -= np.float32(1) / np.float32(n_targets)
     for j in range(len(tail)):
         tail[j] /= mass
-    return math.log(mass) + top - label_logits / n_labels
+    return math.log(mass) + top - label_logits / n_targets
 
 
 @njit(cache=True, nogil=True)
 def _one_by_one(
     kind: int,
     pairs: NDArray[np.float32],
-    n_labels: int,
+    n_targets: int,
     tail: NDArray[np.float32],
     counted: NDArray[np.bool_],
     weights: NDArray[np.float32],
@@ -133,7 +140,7 @@ def _one_by_one(
     """
     total = 0.0
     for p in range(len(pairs)):
-        loss, pairs[p] = _decision(kind, pairs[p], p < n_labels)
+        loss, pairs[p] = _decision(kind, pairs[p], p < n_targets)
         total += loss
     for j in range(len(tail)):
         loss, gradient = _decision(kind, tail[j], False)

@@ -65,12 +65,15 @@ class Trace(NamedTuple):
         Its input.
     pairs : Pairs or None
         The neurons it computed; None for all.
+    z : float32 array of shape (n, n_out), or (n_pairs,)
+        What the activation was computed from.
     gate : float32 array of shape (n, n_out), or (n_pairs,)
         Derivative of its activation, dropout included.
     """
 
     x: Rows
     pairs: Pairs | None
+    z: NDArray[np.float32]
     gate: NDArray[np.float32]
 
 
@@ -119,12 +122,12 @@ def hidden_rows(
         if layer.hashed:
             assert index is not None
             pairs = index.lookup(x, index.train_size, first_example)
-            after, gate = _hashed_forward(layer, x, pairs, dropout, rng)
+            after, z, gate = _hashed_forward(layer, x, pairs, dropout, rng)
         else:
             pairs = None
-            after, gate = _dense_forward(layer, x, dropout, rng)
+            after, z, gate = _dense_forward(layer, x, dropout, rng)
         if traces is not None:
-            traces.append(Trace(x, pairs, gate))
+            traces.append(Trace(x, pairs, z, gate))
         x = after
     if x.dense:
         x.matrix()[:, :-1] -= network.mean
@@ -153,25 +156,25 @@ def retrieve_labels(network: Network, x: Rows, h: Rows, size: Lookup, first_exam
 
 def _dense_forward(
     layer: Layer, x: Rows, dropout: float, rng: np.random.Generator | None
-) -> tuple[Rows, NDArray[np.float32]]:
-    """All neurons of a layer with ReLU: activations with the constant column, and their gate."""
+) -> tuple[Rows, NDArray[np.float32], NDArray[np.float32]]:
+    """All neurons of a layer with ReLU: activations with the constant column, z and gate."""
     z = product(x, layer.weight)
     gate = _gate(z, dropout, rng)
     after = np.empty((x.n, layer.n_out + 1), np.float32)
     np.multiply(z, gate, out=after[:, :-1])
     after[:, -1] = BIAS_INPUT
-    return dense_rows(after), gate
+    return dense_rows(after), z, gate
 
 
 def _hashed_forward(
     layer: Layer, x: Rows, pairs: Pairs, dropout: float, rng: np.random.Generator | None
-) -> tuple[Rows, NDArray[np.float32]]:
-    """The retrieved neurons of a layer with ReLU: sparse activations, and their gate."""
+) -> tuple[Rows, NDArray[np.float32], NDArray[np.float32]]:
+    """The retrieved neurons of a layer with ReLU: sparse activations, z and gate."""
     pairs = _ascending(pairs)
     z = np.empty(len(pairs.neurons), np.float32)
     pair_logits(x, layer.weight, pairs, z)
     gate = _gate(z, dropout, rng)
-    return Rows(pairs.indptr, pairs.neurons, z * gate, layer.n_out, False), gate
+    return Rows(pairs.indptr, pairs.neurons, z * gate, layer.n_out, False), z, gate
 
 
 def _gate(

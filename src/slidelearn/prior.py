@@ -25,6 +25,8 @@ class Prior(NamedTuple):
     ----------
     classes : int32 array of shape (n_labels,)
         Which bias a label has.
+    target_classes : int32 array of shape (n_labels,)
+        Which bias it has for an example whose target it is.
     bias : float32 array of shape (n_classes,)
         Added to logits while training; `fold_prior` moves it into the output layer.
     squares : float32 array of shape (n_classes,)
@@ -32,21 +34,42 @@ class Prior(NamedTuple):
     """
 
     classes: NDArray[np.int32]
+    target_classes: NDArray[np.int32]
     bias: NDArray[np.float32]
     squares: NDArray[np.float32]
 
 
-def make_prior(counts: NDArray[np.integer]) -> Prior:
+def make_prior(counts: NDArray[np.integer], own: int) -> Prior:
     """Class labels by the logarithm of their counts (n_labels,).
+
+    A new example meets labels as often as an example of the training data that its labels do not
+    count (Good-Turing). So ``own``, 1 or 0, is what an example adds to the counts of its targets.
 
     Examples
     --------
-    >>> make_prior(np.array([0, 1, 1, 3, 100])).classes.tolist()
-    [0, 2, 2, 4, 13]
+    >>> prior = make_prior(np.array([0, 1, 1, 3, 100]), own=1)
+    >>> prior.classes.tolist(), prior.target_classes.tolist()
+    ([0, 2, 2, 4, 13], [0, 0, 0, 3, 13])
     """
-    classes = np.floor(_PER_DOUBLING * np.log2(counts + 1.0)).astype(np.int32)
+    classes, target_classes = _classes(counts), _classes(np.maximum(counts - own, 0))
     n_classes = int(classes.max(initial=0)) + 1
-    return Prior(classes, np.zeros(n_classes, np.float32), np.ones(n_classes, np.float32))
+    bias, squares = np.zeros(n_classes, np.float32), np.ones(n_classes, np.float32)
+    return Prior(classes, target_classes, bias, squares)
+
+
+def _classes(counts: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Class of every count."""
+    return np.floor(_PER_DOUBLING * np.log2(counts + 1.0)).astype(np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _pair_classes(prior: Prior, strata: Strata) -> NDArray[np.int32]:
+    """Class of every pair, (n_pairs,)."""
+    classes = prior.classes[strata.neurons]
+    for i in range(len(strata.indptr) - 1):
+        for p in range(strata.indptr[i], strata.indptr[i] + strata.n_targets[i]):
+            classes[p] = prior.target_classes[strata.neurons[p]]
+    return classes
 
 
 @njit(cache=True, nogil=True)
@@ -57,8 +80,9 @@ def add_prior(
     shared_logits: NDArray[np.float32],
 ) -> None:
     """Add the biases to logits (n_pairs,) and (n, m)."""
+    classes = _pair_classes(prior, strata)
     for p in range(len(pair_logits)):
-        pair_logits[p] += prior.bias[prior.classes[strata.neurons[p]]]
+        pair_logits[p] += prior.bias[classes[p]]
     for j in range(shared_logits.shape[1]):
         bias = prior.bias[prior.classes[strata.shared[j]]]
         for i in range(shared_logits.shape[0]):
@@ -74,8 +98,9 @@ def prior_gradient(
 ) -> NDArray[np.float64]:
     """Gradient of the biases, (n_classes,), from those of the logits."""
     gradient = np.zeros(len(prior.bias), np.float64)
+    classes = _pair_classes(prior, strata)
     for p in range(len(pair_deltas)):
-        gradient[prior.classes[strata.neurons[p]]] += pair_deltas[p]
+        gradient[classes[p]] += pair_deltas[p]
     for i in range(shared_deltas.shape[0]):
         for j in range(shared_deltas.shape[1]):
             gradient[prior.classes[strata.shared[j]]] += shared_deltas[i, j]

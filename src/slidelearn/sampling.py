@@ -93,8 +93,12 @@ def _unite(a: Pairs, b: Pairs, indptr: NDArray[np.int64], neurons: NDArray[np.in
         indptr[i + 1] = indptr[i] + kept
 
 
-def join_strata(Y: csr_matrix, found: Pairs | None, tail: Tail) -> Strata:
+def join_strata(
+    Y: csr_matrix, found: Pairs | None, tail: Tail, lone: NDArray[np.bool_] | None = None
+) -> Strata:
     """Stratum T of every example: its labels, then what was retrieved and is no label.
+
+    Labels that ``lone`` (N,) marks are no targets, and come after those that are.
 
     Examples
     --------
@@ -105,26 +109,36 @@ def join_strata(Y: csr_matrix, found: Pairs | None, tail: Tail) -> Strata:
     ([1, 2, 4, 0], [2])
     """
     n = Y.shape[0]
+    if lone is None:
+        lone = np.zeros(Y.shape[1], np.bool_)
     if found is None:
         found = Pairs(np.zeros(n + 1, np.int64), np.empty(0, np.int32))
     labels = Pairs(Y.indptr.astype(np.int64), Y.indices.astype(np.int32, copy=False))
-    indptr = np.zeros(n + 1, np.int64)
+    indptr, n_targets = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
     neurons = np.empty(len(labels.neurons) + len(found.neurons), np.int32)
-    _join(labels, found, indptr, neurons)
-    return Strata(indptr, neurons[: indptr[-1]], np.diff(labels.indptr), *tail)
+    _join(labels, lone, found, indptr, n_targets, neurons)
+    return Strata(indptr, neurons[: indptr[-1]], np.diff(labels.indptr), n_targets, *tail)
 
 
 @njit(cache=True, nogil=True)
 def _join(
-    labels: Pairs, found: Pairs, indptr: NDArray[np.int64], neurons: NDArray[np.int32]
+    labels: Pairs,
+    lone: NDArray[np.bool_],
+    found: Pairs,
+    indptr: NDArray[np.int64],
+    n_targets: NDArray[np.int64],
+    neurons: NDArray[np.int32],
 ) -> None:
-    """Write labels and then the other found neurons of every example, packed as CSR."""
+    """Write targets, other labels and other found neurons of every example, packed as CSR."""
     place = 0
     for i in range(len(labels.indptr) - 1):
         own = labels.neurons[labels.indptr[i] : labels.indptr[i + 1]]
-        for label in own:
-            neurons[place] = label
-            place += 1
+        for no_target in (False, True):
+            for label in own:
+                if lone[label] == no_target:
+                    neurons[place] = label
+                    place += 1
+                    n_targets[i] += not no_target
         for neuron in found.neurons[found.indptr[i] : found.indptr[i + 1]]:
             at = np.searchsorted(own, neuron)
             if at == len(own) or own[at] != neuron:

@@ -33,7 +33,7 @@ from slidelearn.rows import (
     weight_gradient,
 )
 from slidelearn.sampling import Tail, join_strata
-from slidelearn.start import OwnShare, leave_out
+from slidelearn.start import OwnShare, leave_out, own_lengths
 from slidelearn.wide import (
     Columns,
     Hits,
@@ -153,7 +153,7 @@ def _forward_and_back(
     x = sparse_rows(X)
     traces: list[Trace] = []
     h = hidden_rows(network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces)
-    strata = _active_set(network, x, h, Y, tail, place)
+    strata = _active_set(network, x, h, Y, tail, place, own)
     pairs = Pairs(strata.indptr, strata.neurons)
     delta = np.empty(len(pairs.neurons), np.float32)
     pair_logits(h, network.output.weight, pairs, delta)
@@ -162,7 +162,8 @@ def _forward_and_back(
         hits = find_hits(x, network.wide, pairs)
         add_pair_scores(network.wide, hits, delta)
     if own is not None:
-        leave_out(x, h, strata, own, 1 - config.input_dropout, delta)
+        lengths = own_lengths(h, traces[-1].z, network.mean)
+        leave_out(x, lengths, strata, own, 1 - config.input_dropout, delta)
     shared_delta = product(h, shared_weight)
     if network.wide is not None:
         add_block_scores(columns_of(X), network.wide, tail.neurons, shared_delta)
@@ -177,13 +178,19 @@ def _forward_and_back(
 
 
 def _active_set(
-    network: Network, x: Rows, h: Rows, Y: csr_matrix, tail: Tail, place: int
+    network: Network,
+    x: Rows,
+    h: Rows,
+    Y: csr_matrix,
+    tail: Tail,
+    place: int,
+    own: OwnShare | None,
 ) -> Strata:
     """Labels and retrieved neurons of every example, beside the shared tail."""
-    index = network.indexes[-1]
+    index, lone = network.indexes[-1], None if own is None else own.lone
     if index is None:
-        return join_strata(Y, None, tail)
-    return join_strata(Y, retrieve_labels(network, x, h, index.train_size, place), tail)
+        return join_strata(Y, None, tail, lone)
+    return join_strata(Y, retrieve_labels(network, x, h, index.train_size, place), tail, lone)
 
 
 def _drop_features(X: csr_matrix, share: float, rng: np.random.Generator) -> csr_matrix:

@@ -112,7 +112,8 @@ class Trainer:
             trainer.fit_index(depth, X, workers)
         network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
         trainer.network, trainer.own = start_network(network, config, X, Y, workers)
-        trainer.prior = make_prior(np.bincount(Y.indices, minlength=Y.shape[1]))
+        counts = np.bincount(Y.indices, minlength=Y.shape[1])
+        trainer.prior = make_prior(counts, own=int(config.starts_at_examples))
         trainer.fit_index(len(network.hidden), X, workers)
         trainer.seconds = time.perf_counter() - began
         return trainer

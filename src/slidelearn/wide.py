@@ -101,8 +101,12 @@ def columns_of(X: csr_matrix) -> Columns:
     return Columns(turned.indptr, turned.indices, turned.data)
 
 
-def make_wide(X: csr_matrix, Y: csr_matrix, scale: float) -> tuple[Wide, NDArray[np.float32]]:
-    """Start the wide path of labels Y (n, l) on features X (n, d) at the scaled centroids.
+def make_wide(
+    X: csr_matrix, Y: csr_matrix, lengths: NDArray[np.float32] | float
+) -> tuple[Wide, NDArray[np.float32]]:
+    """Start the wide path of labels Y (n, l) on features X (n, d) at their centroids.
+
+    These get one length, or each its own (l,).
 
     Returns
     -------
@@ -112,7 +116,7 @@ def make_wide(X: csr_matrix, Y: csr_matrix, scale: float) -> tuple[Wide, NDArray
     Examples
     --------
     >>> X = csr_matrix(np.array([[1, 0, 0], [0, 2, 0]], np.float32))
-    >>> wide, own = make_wide(X, csr_matrix([[1, 0], [0, 1]]), scale=3.0)
+    >>> wide, own = make_wide(X, csr_matrix([[1, 0], [0, 1]]), 3.0)
     >>> wide.features.tolist(), wide.weights.tolist(), own.tolist()
     ([0, 1], [3.0, 3.0], [3.0, 1.5])
     """
@@ -126,7 +130,8 @@ def make_wide(X: csr_matrix, Y: csr_matrix, scale: float) -> tuple[Wide, NDArray
     features, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
     squares = np.full(len(weights), _ADAGRAD_START, np.float32)
     wide, own = Wide(indptr, features, weights, squares), np.zeros(n_labels, np.float32)
-    _fill_centroids(x, starts, examples, np.float32(scale), wide, own)
+    lengths = np.full(n_labels, lengths, np.float32)
+    _fill_centroids(x, starts, examples, lengths, wide, own)
     return wide, own
 
 
@@ -152,11 +157,11 @@ def _fill_centroids(
     x: Rows,
     starts: NDArray[np.int64],
     examples: NDArray[np.int32],
-    scale: np.float32,
+    lengths: NDArray[np.float32],
     wide: Wide,
     own: NDArray[np.float32],
 ) -> None:
-    """Fill every label's features, ascending, and its centroid scaled to the length ``scale``."""
+    """Fill every label's features, ascending, and its centroid, scaled to its length."""
     seen = np.full(x.width, -1, np.int32)
     sums = np.zeros(x.width, np.float32)
     for n in range(len(starts) - 1):
@@ -175,7 +180,7 @@ def _fill_centroids(
         squares = np.float32(0)
         for f in features:
             squares += sums[f] * sums[f]
-        own[n] = scale / np.sqrt(squares) if squares > 0 else np.float32(0)
+        own[n] = lengths[n] / np.sqrt(squares) if squares > 0 else np.float32(0)
         for j in range(len(features)):
             wide.weights[wide.indptr[n] + j] = own[n] * sums[features[j]]
 
@@ -186,7 +191,7 @@ def find_hits(x: Rows, wide: Wide, pairs: Pairs) -> Hits:
     Examples
     --------
     >>> X = csr_matrix(np.array([[1, 0, 0], [0, 2, 5]], np.float32))
-    >>> wide, _ = make_wide(X, csr_matrix([[1, 0], [0, 1]]), scale=3.0)
+    >>> wide, _ = make_wide(X, csr_matrix([[1, 0], [0, 1]]), 3.0)
     >>> pairs = Pairs(np.array([0, 1, 2]), np.array([1, 1], np.int32))
     >>> hits = find_hits(sparse_rows(X), wide, pairs)
     >>> hits.indptr.tolist(), hits.places.tolist(), hits.values.tolist()
