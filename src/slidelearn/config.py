@@ -87,7 +87,8 @@ class Config:
     dropout, input_dropout : float
         Share of hidden activations and of input features that are dropped in training.
     temperature : float
-        Length of an output neuron at the centroid start: the logit at a cosine of 1.
+        Length of an output neuron at the centroid start: the logit at a cosine of 1. Labels with n
+        examples start with n / (n + 3) of it, and of ``wide``.
     start : {"centroid", "random"}
         Where output neurons start.
     prior : float

@@ -59,7 +59,8 @@ def make_prior(counts: NDArray[np.integer], own: int) -> Prior:
 
 def _classes(counts: NDArray[np.integer]) -> NDArray[np.int32]:
     """Class of every count."""
-    return np.floor(_PER_DOUBLING * np.log2(counts + 1.0)).astype(np.int32)
+    classes: NDArray[np.float64] = np.floor(_PER_DOUBLING * np.log2(counts + 1.0))
+    return classes.astype(np.int32)
 
 
 @njit(cache=True, nogil=True)

@@ -70,10 +70,10 @@ def start_network(
 
 
 def trust(Y: csr_matrix) -> NDArray[np.float32]:
-    """Share of their length that centroids of labels Y (n, l) start with: n / (n + 3) of n examples.
+    """Share of its length that a label of Y (n, l) starts with: k / (k + 3) with k examples.
 
     The centroid of few examples says little: at full length rare labels, which are many, outrank
-    frequent ones by chance. P@1 at full length, n / (n + 2) and n / (n + 4): 36.7, 40.1 and 41.3 on
+    frequent ones by chance. P@1 at full length, k / (k + 2) and k / (k + 4): 36.7, 40.1 and 41.3 on
     200,000 of the calls, 55.2, 55.7 and 55.1 on commits.
     """
     counts = np.bincount(Y.indices, minlength=Y.shape[1])
@@ -105,9 +105,7 @@ def leave_out(
 
 
 @njit(cache=True, nogil=True)
-def own_lengths(
-    h: Rows, z: NDArray[np.float32], mean: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def own_lengths(h: Rows, z: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
     """Products of hidden vectors h with themselves before dropout, these at length 1: (n,).
 
     ``z`` is what ReLU turned into h, before dropout and without ``mean``. The length of h itself
