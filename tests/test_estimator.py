@@ -318,3 +318,11 @@ def test_classes_have_names(classes):
     restored = restore_classes(*name_classes(classes), len(classes))
     np.testing.assert_array_equal(restored, classes)
     assert restored.dtype.kind == classes.dtype.kind
+
+
+@pytest.mark.parametrize("tail", [5, 100])
+def test_labels_with_one_example_each_are_found_by_it(tail):
+    """None of them is a target in training: the start alone finds them."""
+    X, y = np.eye(20, dtype=np.float32), np.arange(20)
+    classifier = SlideClassifier(epochs=2, config={"tail": tail}).fit(X, y)
+    assert classifier.predict(X).tolist() == y.tolist()
