@@ -31,10 +31,11 @@ def grow_network(
     the label is new to the path, at 0 otherwise. Tables are made anew.
     """
     known, n_new = network.n_labels, Y.shape[1] - network.n_labels
+    counts = np.bincount(Y.indices, minlength=Y.shape[1])
     nothing = np.zeros(Y.shape[1], np.float32)
     own = OwnShare(nothing, nothing.copy(), np.zeros(Y.shape[1], np.bool_))
     if network.wide is not None:
-        fresh, shares = make_wide(X, Y, np.float32(config.wide) * trust(Y))
+        fresh, shares = make_wide(X, Y, np.float32(config.wide) * trust(counts))
         wide, first_seen = _join_wide(network.wide, fresh, network.n_features)
         network = network._replace(wide=wide)
         own = own._replace(wide=np.where(first_seen, shares, np.float32(0)))
@@ -45,7 +46,6 @@ def grow_network(
         new = network._replace(output=output, wide=None)
         new, new_own = start_network(new, replace(config, wide=0.0), X, Y[:, known:], workers)
         own.deep[known:] = new_own.deep
-        counts = np.bincount(Y.indices, minlength=Y.shape[1])
         own.lone[known:] = (counts[known:] == 1) & config.starts_at_examples
         network = network._replace(output=_join_layers(network.output, new.output))
     if config.tail >= network.n_labels:

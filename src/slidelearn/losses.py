@@ -63,15 +63,14 @@ def stratified_loss(
     for i in range(len(strata.indptr) - 1):
         start, end = strata.indptr[i], strata.indptr[i + 1]
         _mark_counted(strata, start, end, counted)
-        # Targets first, then what does not count, then what was retrieved.
-        n_targets, n_ignored = strata.n_targets[i], strata.n_labels[i] - strata.n_targets[i]
-        pairs, tail = pair_logits[start:end], shared_logits[i]
-        pairs[n_targets : n_targets + n_ignored] = -np.inf
+        pairs, tail, n_targets = pair_logits[start:end], shared_logits[i], strata.n_targets[i]
+        ignored = pairs[n_targets : strata.n_labels[i]]
+        ignored[:] = -np.inf
         if kind == _SOFTMAX:
             total += _softmax(pairs, n_targets, tail, counted, strata.weights)
         else:
             total += _one_by_one(kind, pairs, n_targets, tail, counted, strata.weights)
-        pairs[n_targets : n_targets + n_ignored] = 0
+        ignored[:] = 0
     return total
 
 
