@@ -113,12 +113,12 @@ def build_tables(codes, n_buckets):
     return [[list(np.flatnonzero(column == b)) for b in range(n_buckets)] for column in codes.T]
 
 
-def window(bucket, cap, seed, example, table, probe):
-    """What an example reads of a bucket."""
-    if len(bucket) <= cap:
+def window(bucket, cap, room, seed, example, table, probe):
+    """What an example that has room for some more neurons reads of a bucket."""
+    if len(bucket) <= min(cap, room):
         return bucket
     start = below(mix_pair(mix_pair(mix_pair(seed, example), table), probe), len(bucket))
-    return (bucket + bucket)[start : start + cap]
+    return (bucket + bucket)[start : start + min(cap, len(bucket))]
 
 
 def visiting_order(n_tables, seed, example):
@@ -140,7 +140,8 @@ def retrieve(buckets, probes, example, limit, cap, strategy, min_count, seed):
             if bucket < 0 or (vanilla and len(counts) == limit):
                 continue
             n_cut += len(buckets[table][bucket]) > cap
-            for neuron in window(buckets[table][bucket], cap, seed, example, table, p):
+            room = limit - len(counts) if vanilla else cap
+            for neuron in window(buckets[table][bucket], cap, room, seed, example, table, p):
                 if vanilla and len(counts) == limit:
                     break
                 counts[neuron] = counts.get(neuron, 0) + 1

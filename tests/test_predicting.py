@@ -150,10 +150,23 @@ def test_threads_do_not_change_predictions(exact, hidden_tables):
 
 
 def test_scores_and_exact_predictions_agree_on_a_hashed_hidden_layer():
-    """Buckets over the cap are read in windows that depend on the example, not on its piece."""
     network, _, X = started(hidden_tables=HASHED_HIDDEN, wide=0)
     top, scores = predict(network, X, 1, exact=True), scores_of(network, X)
     assert_allclose(top.scores[:, 0], scores.max(axis=1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("wide", [0.0, 4.0])
+def test_what_is_predicted_does_not_depend_on_the_other_examples(exact, wide):
+    """Nor do the windows of buckets over the cap."""
+    few = {"predict_limit": 6, "cap": 3}
+    network, _, X = started(hidden_tables=HASHED_HIDDEN | {"cap": 2}, tables=few, wide=wide)
+    whole = predict(network, X, 3, exact=exact)
+    order = np.random.default_rng(0).permutation(N)
+    other = predict(network, X[order], 3, exact=exact)
+    assert np.array_equal(other.labels, whole.labels[order])
+    assert_allclose(other.scores, whole.scores[order], rtol=1e-4, atol=1e-4)
+    assert network.indexes[0].truncated > 0
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -143,20 +143,40 @@ def test_retrieval_does_not_depend_on_how_examples_are_batched(strategy):
     tables = build_tables(random_codes(500, 6, 9), 9)
     probes = random_probes(40, 6, 9, 2)
     options = {"limit": 20, "cap": 15, "strategy": strategy, "seed": 3}
-    whole = retrieve(tables, probes, **options)
+    whole = retrieve(tables, probes, **options, first_example=0)
     parts = [
         retrieve(tables, probes[a:b], **options, first_example=a) for a, b in ((0, 13), (13, 40))
     ]
     assert (np.concatenate([part.neurons for part in parts]) == whole.neurons).all()
     assert (np.concatenate([part.counts for part in parts]) == whole.counts).all()
     assert sum(part.truncated for part in parts) == whole.truncated > 0
-    other = retrieve(tables, probes, **{**options, "seed": 4})
+    other = retrieve(tables, probes, **{**options, "seed": 4}, first_example=0)
     assert not np.array_equal(other.neurons, whole.neurons)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_examples_without_numbers_draw_alike(strategy):
+    tables = build_tables(random_codes(500, 6, 9), 9)
+    probes = np.repeat(random_probes(1, 6, 9, 2), 4, axis=0)
+    got = retrieve(tables, probes, limit=20, cap=15, strategy=strategy)
+    rows = got.neurons.reshape(4, -1)
+    assert (rows == rows[0]).all()
+    assert got.truncated > 0
+
+
+def test_a_full_hand_is_drawn_from_anywhere_in_a_bucket():
+    tables = build_tables(np.zeros((100, 1), np.int32), 1)
+    probes = np.zeros((2000, 1, 1), np.int32)
+    got = retrieve(tables, probes, limit=8, cap=200, strategy="vanilla", first_example=0)
+    seen = np.bincount(got.neurons, minlength=100)
+    assert np.abs(seen - 160).max() < 5 * np.sqrt(160)
+    assert got.truncated == 0
 
 
 def test_nothing_is_retrieved_twice_and_the_cap_holds():
     tables = build_tables(np.zeros((1000, 3), np.int32), 1)
-    got = retrieve(tables, np.zeros((50, 3, 1), np.int32), limit=1000, cap=10)
+    probes = np.zeros((50, 3, 1), np.int32)
+    got = retrieve(tables, probes, limit=1000, cap=10, first_example=0)
     assert got.truncated == 150
     for start, end in zip(got.indptr, got.indptr[1:], strict=False):
         assert len(set(got.neurons[start:end])) == end - start <= 30
@@ -167,7 +187,8 @@ def test_nothing_is_retrieved_twice_and_the_cap_holds():
 def test_vanilla_visits_every_table_first_equally_often():
     codes = np.repeat(np.arange(5), 2)[:, None] == np.arange(5)  # table t: neurons 2t, 2t + 1
     tables = build_tables(codes.astype(np.int32), 2)
-    got = retrieve(tables, np.ones((2000, 5, 1), np.int32), limit=2, cap=9, strategy="vanilla")
+    probes, options = np.ones((2000, 5, 1), np.int32), {"limit": 2, "cap": 9}
+    got = retrieve(tables, probes, **options, strategy="vanilla", first_example=0)
     first_tables = np.bincount(got.neurons[::2] // 2)
     assert np.abs(first_tables - 400).max() < 5 * np.sqrt(400 * 0.8)
 

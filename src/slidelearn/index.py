@@ -161,8 +161,8 @@ class NeuronIndex:
         workers.map(hash_block, pieces(len(neurons), _BLOCK))
         return codes
 
-    def lookup(self, queries: Rows, size: Lookup, first_example: int = 0) -> Pairs:
-        """Retrieve neurons for every row of queries."""
+    def lookup(self, queries: Rows, size: Lookup, first_example: int | None = None) -> Pairs:
+        """Retrieve neurons for every row of queries; see `retrieve` for their numbers."""
         assert self.tables is not None
         family = self._family()
         vectors = queries.csr() if self.centring is None else self.centring.queries(_dense(queries))

@@ -112,7 +112,7 @@ def hidden_rows(
     network: Network,
     x: Rows,
     *,
-    first_example: int = 0,
+    first_example: int | None = None,
     dropout: float = 0.0,
     rng: np.random.Generator | None = None,
     traces: list[Trace] | None = None,
@@ -144,7 +144,9 @@ def with_postings(network: Network) -> Network:
     return network._replace(postings=make_postings(network.wide, network.n_features, size, bias))
 
 
-def retrieve_labels(network: Network, x: Rows, h: Rows, size: Lookup, first_example: int) -> Pairs:
+def retrieve_labels(
+    network: Network, x: Rows, h: Rows, size: Lookup, first_example: int | None = None
+) -> Pairs:
     """Find output neurons by hidden vectors h in the index, by inputs x in the postings."""
     index = network.indexes[-1]
     assert index is not None

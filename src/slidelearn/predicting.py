@@ -61,7 +61,7 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
     if exact or index is None:
 
         def scan(start: int, end: int) -> None:
-            for first, logits in _scored_blocks(network, X[start:end], start):
+            for first, logits in _scored_blocks(network, X[start:end]):
                 _top_of_all(logits, first, labels[start:end], scores[start:end])
 
         workers.map(scan, pieces(n, _EXAMPLES))
@@ -69,8 +69,8 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
 
     def search(start: int, end: int) -> int:
         x = sparse_rows(X[start:end])
-        h = hidden_rows(network, x, first_example=start)
-        pairs = retrieve_labels(network, x, h, index.predict_size, start)
+        h = hidden_rows(network, x)
+        pairs = retrieve_labels(network, x, h, index.predict_size)
         logits = np.empty(len(pairs.neurons), np.float32)
         pair_logits(h, network.output.weight, pairs, logits)
         if network.wide is not None:
@@ -86,21 +86,19 @@ def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.
     scores = np.empty((X.shape[0], network.n_labels), np.float32)
 
     def score(start: int, end: int) -> None:
-        for first, logits in _scored_blocks(network, X[start:end], start):
+        for first, logits in _scored_blocks(network, X[start:end]):
             scores[start:end, first : first + logits.shape[1]] = logits
 
     workers.map(score, pieces(X.shape[0]))
     return scores
 
 
-def _scored_blocks(
-    network: Network, X: csr_matrix, first_example: int
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Logits of all labels, a block of them at a time: the first label, and logits (n, block).
 
     Blocks stay in the cache until they are ranked; no array is as wide as the layer.
     """
-    h = hidden_rows(network, sparse_rows(X), first_example=first_example)
+    h = hidden_rows(network, sparse_rows(X))
     columns = None if network.wide is None else columns_of(X)
     for first in range(0, network.n_labels, _LABELS):
         weight = network.output.weight[first : first + _LABELS].T

@@ -104,12 +104,13 @@ def retrieve(
     min_count: int = 1,
     seed: int = 0,
     workspace: Workspace | None = None,
-    first_example: int = 0,
+    first_example: int | None = None,
 ) -> Retrieved:
     """Find the neurons in the buckets that each example looks into.
 
     Random choices depend on the seed, the number of the example, the table and the probe alone:
-    not on threads, nor on how examples are cut into batches if ``first_example`` counts on.
+    not on threads, nor on how examples are cut into batches if ``first_example`` counts on. Without
+    numbers all examples draw alike, so that equal ones find the same.
 
     Parameters
     ----------
@@ -121,7 +122,8 @@ def retrieve(
         Most neurons per example.
     cap : int
         Most neurons read from one bucket: of a larger one, a window of ``cap`` neighbours that
-        starts at a random place and wraps around.
+        starts at a random place and wraps around. So does a bucket that holds more than "vanilla"
+        still wants.
     strategy : {"vanilla", "topk", "threshold"}
         "vanilla" visits tables in random order until ``limit`` neurons are found. "topk" takes
         the neurons found most often, the smaller id among equals. "threshold" does so among
@@ -132,7 +134,7 @@ def retrieve(
         Of the random choices.
     workspace : Workspace, optional
         From `make_workspace`, one for each thread; allocated if missing.
-    first_example : int
+    first_example : int, optional
         Number of the first example.
 
     Raises
@@ -159,9 +161,8 @@ def retrieve(
     most = min(limit, n_neurons, n_tables * n_probes * cap)
     neurons, counts = np.empty(n * most, np.int32), np.empty(n * most, np.int32)
     indptr = np.zeros(n + 1, np.int64)
-    truncated = _retrieve_rows(
-        tables, probes, first_example, rule, workspace, indptr, neurons, counts
-    )
+    examples = np.zeros(n, np.int64) if first_example is None else first_example + np.arange(n)
+    truncated = _retrieve_rows(tables, probes, examples, rule, workspace, indptr, neurons, counts)
     nnz = int(indptr[-1])
     return Retrieved(indptr, neurons[:nnz].copy(), counts[:nnz].copy(), int(truncated))
 
@@ -201,14 +202,14 @@ def retrieve_one(
 def _retrieve_rows(
     tables: Tables,
     probes: NDArray[np.int32],
-    first_example: int,
+    examples: NDArray[np.int64],
     rule: Rule,
     workspace: Workspace,
     indptr: NDArray[np.int64],
     neurons: NDArray[np.int32],
     counts: NDArray[np.int32],
 ) -> int:
-    """Retrieve for probes (n, L, P) one example after the other, packed as CSR.
+    """Retrieve for probes (n, L, P) of examples with numbers (n,), packed as CSR.
 
     Returns how many buckets were larger than the cap.
     """
@@ -218,7 +219,7 @@ def _retrieve_rows(
         written, cut = retrieve_one(
             tables,
             probes[row],
-            first_example + row,
+            examples[row],
             rule,
             workspace,
             neurons[start:],
@@ -251,12 +252,12 @@ def _visit(
             continue
         start, end = tables.offsets[table, bucket], tables.offsets[table, bucket + 1]
         place, size = start, end - start
-        if size > rule.cap:
+        room = rule.cap if most < 0 else min(rule.cap, most - touched)
+        if size > room:
             draw = mix_pair(mix_pair(mix_pair(rule.seed, example), table), p)
             place = start + below(draw, size)
-            size = rule.cap
-            truncated += 1
-        for _ in range(size):
+            truncated += size > rule.cap
+        for _ in range(min(size, rule.cap)):
             if touched == most:
                 break
             neuron = tables.neurons[table, place]
