@@ -49,13 +49,21 @@ def make_postings(wide: Wide, n_features: int, size: int, bias: NDArray[np.float
     >>> postings.indptr.tolist(), postings.labels.tolist(), postings.weights.tolist()
     ([0, 1, 1], [1], [3.0])
     """
-    counts = np.minimum(np.bincount(wide.features, minlength=n_features), size)
-    indptr = np.concatenate(([0], np.cumsum(counts)))
+    counts = np.zeros(n_features, np.int64)
+    _count(wide.features, counts)
+    indptr = np.concatenate(([0], np.cumsum(np.minimum(counts, size))))
     postings = Postings(
         indptr, np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32), bias
     )
     _file(wide, postings, np.zeros(n_features, np.int32))
     return postings
+
+
+@njit(cache=True, nogil=True)
+def _count(features: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
+    """Count how often each feature occurs; np.bincount would make a copy of twice the size."""
+    for feature in features:
+        counts[feature] += 1
 
 
 @njit(cache=True, nogil=True)

@@ -16,7 +16,7 @@ from slidelearn.workers import Workers, pieces
 
 __all__ = ["OwnShare", "centre_hidden", "leave_out", "own_lengths", "start_network", "trust"]
 
-_BLOCK = 8192  # examples whose hidden vectors are held at a time
+_BLOCK = 2048  # examples whose hidden vectors are held at a time
 _DOUBT = 3.0  # examples at which a centroid has half of its length
 
 

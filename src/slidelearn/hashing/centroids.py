@@ -179,17 +179,19 @@ def _unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def _split_evenly(sample: Vectors, n_leaves: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Split (n, d) rows in two until ``n_leaves`` equal parts are left; their unit means."""
     means = np.empty((n_leaves, sample.shape[1]), np.float32)
-    pending = [(sample, 0, n_leaves)]
+    pending = [(np.arange(sample.shape[0]), 0, n_leaves)]
     while pending:
-        rows, first_leaf, leaves = pending.pop()
+        members, first_leaf, leaves = pending.pop()
+        # Only the rows of one part are ever copied, and never those of the whole.
+        rows = sample if leaves == n_leaves else sample[members]
         if leaves == 1:
             means[first_leaf] = np.ones(rows.shape[0], np.float32) @ rows
             continue
         left_leaves = leaves // 2
         size = rows.shape[0] * left_leaves // leaves
-        order = _two_means(rows, size, rng)
-        pending.append((rows[order[:size]], first_leaf, left_leaves))
-        pending.append((rows[order[size:]], first_leaf + left_leaves, leaves - left_leaves))
+        members = members[_two_means(rows, size, rng)]
+        pending.append((members[:size], first_leaf, left_leaves))
+        pending.append((members[size:], first_leaf + left_leaves, leaves - left_leaves))
     return _unit_rows(means)
 
 
