@@ -347,3 +347,17 @@ def rebuild_steps(first, decay, n_steps):
             steps.append(step)
             due = step + first * np.exp(decay * len(steps))
     return steps
+
+
+# --- the memory
+
+
+def votes(X, Y, x, limit, strength, sharpness=8):
+    """What every label of one example x gains from its nearest examples X, labels Y."""
+    cosines = X @ x
+    near = [i for i in np.argsort(-cosines, kind="stable")[:limit] if cosines[i] > 0]
+    gains = np.zeros(Y.shape[1])
+    for i in near:
+        gains[Y[i] > 0] += (cosines[i] / cosines[near[0]]) ** sharpness
+    total = sum((cosines[i] / cosines[near[0]]) ** sharpness for i in near)
+    return strength * gains / total if near else gains

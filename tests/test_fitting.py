@@ -210,6 +210,7 @@ def test_a_model_grows(n_known):
     assert grown.network.n_labels == len(grown.inverse_propensity) == 2 * n_known
     assert grown.facts["n_examples"] == 800
     assert grown.facts["epochs"] == 5
+    assert len(grown.network.memory.labels.indptr) == 801
     top = grown.predict_topk(second.X, 1, exact=True).labels
     assert naive_metrics.precision_at_k(top, second.Y.toarray(), 1) > 0.9
     assert grown.config == model.config

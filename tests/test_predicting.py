@@ -19,7 +19,8 @@ HASHED_HIDDEN = {"family": "simhash", "k": 2, "l": 3, "limit": 5, "cap": 4}
 def started(**settings):
     """A network at its start, its settings and examples."""
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
-    config = Config.from_dict({"hidden": [12], "tail": 5, "normalize": False} | settings)
+    sizes = {"hidden": [12], "tail": 5, "normalize": False, "neighbours": 0}
+    config = Config.from_dict(sizes | settings)
     with Workers(1) as workers:
         return Trainer.start(config, X, Y, workers).network, config, X
 
@@ -132,6 +133,22 @@ def test_the_wide_path_finds_labels_that_the_tables_do_not():
     found = top.labels >= 0
     chosen = np.take_along_axis(scores, np.maximum(top.labels, 0), 1)
     assert_allclose(top.scores[found], chosen[found], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_memory_votes(exact):
+    """Retrieval finds next to nothing, so what it misses the votes must bring."""
+    tables = {"family": "simhash", "k": 3, "l": 1, "predict_probes": 1, "predict_limit": 1}
+    options = {"tables": tables, "wide": 0, "neighbours": 3, "vote": 20}
+    network, _, X = started(**options)
+    Y = random_labels(N, N_LABELS)
+    plain = scores_of(network._replace(memory=None), X)
+    ref = plain + [naive.votes(X.toarray(), Y.toarray(), x.toarray().ravel(), 3, 20.0) for x in X]
+    assert_allclose(scores_of(network, X), ref, rtol=1e-3, atol=1e-3)
+    top = predict(network, X, 1, exact=exact)
+    assert (top.labels[:, 0] == ref.argmax(axis=1)).mean() > (0.99 if exact else 0.9)
+    found = np.take_along_axis(ref, top.labels, 1)
+    assert_allclose(top.scores, found, rtol=1e-3, atol=1e-3)
 
 
 def test_a_network_without_tables_is_always_scored_in_full():

@@ -111,7 +111,8 @@ def masks_of(network, X):
             continue
         below = network._replace(hidden=network.hidden[:depth], mean=np.zeros(1, np.float32))
         index = network.indexes[depth]
-        pairs = index.lookup(hidden_rows(below, sparse_rows(X)), index.train_size)
+        inputs = hidden_rows(below, sparse_rows(X), first_example=0)
+        pairs = index.lookup(inputs, index.train_size, 0)
         mask = np.zeros((X.shape[0], layer.n_out), bool)
         mask[np.repeat(np.arange(X.shape[0]), np.diff(pairs.indptr)), pairs.neurons] = True
         masks.append(mask)
@@ -130,7 +131,8 @@ def with_lone_label(Y):
 def active_sets(network, X, Y):
     """Labels and retrieved neurons of every example."""
     size, x = network.indexes[-1].train_size, sparse_rows(X)
-    found = retrieve_labels(network, x, hidden_rows(network, x), size, 0)
+    h = hidden_rows(network, x, first_example=0)
+    found = retrieve_labels(network, x, h, size, 0)
     retrieved = np.split(found.neurons, found.indptr[1:-1])
     return [
         np.union1d(labels, own).astype(int)

@@ -77,7 +77,7 @@ class ArrayFile:
 
     def __init__(self, path: Path) -> None:
         """Read the header."""
-        self._path = path
+        self.path = path
         opener: Any = safe_open  # comes without types
         try:
             self._file = opener(str(path), framework="numpy")
@@ -112,7 +112,7 @@ class ArrayFile:
             If the array is missing, or of another dtype or shape.
         """
         if name not in self._names:
-            raise ModelError(f"{self._path}: the array {name} is missing; save the model again")
+            raise ModelError(f"{self.path}: the array {name} is missing; save the model again")
         entry = self._file.get_slice(name)
         found = tuple(entry.get_shape())
         fits = len(found) == len(shape) and all(
@@ -122,7 +122,7 @@ class ArrayFile:
             wanted = "x".join("?" if want is None else str(want) for want in shape)
             have = "x".join(map(str, found))
             raise ModelError(
-                f"{self._path}: the array {name} is {entry.get_dtype()} {have}, but config.json "
+                f"{self.path}: the array {name} is {entry.get_dtype()} {have}, but config.json "
                 f"calls for {_CODES[np.dtype(dtype).name]} {wanted}; the file fits another model"
             )
         array: NDArray[Any] = self._file.get_tensor(name)

@@ -98,6 +98,10 @@ class Config:
     wide : float
         Weight at the start of the sparse path from features straight to the labels they occur
         with, in logits at a cosine of 1. 0 switches the path off.
+    neighbours : int
+        Most training examples that vote for their labels in a prediction; 0 for none.
+    vote : float
+        What a label's logit gains if all votes are for it.
     normalize : bool
         Scale every example's features to length 1.
     """
@@ -123,6 +127,8 @@ class Config:
     prior: float = 0.6
     prior_lr: float = 0.3
     wide: float = 30.0
+    neighbours: int = 50
+    vote: float = 2.0
     normalize: bool = True
     seed: int = 0
     threads: int = 0  # 0: as many as the process may use
@@ -140,7 +146,7 @@ class Config:
         _check_choice("start", self.start, ("centroid", "random"))
         for name in ("epochs", "batch_size"):
             _check_range(name, getattr(self, name), 1, 2**31 - 1)
-        for name in ("tail", "seed", "threads"):
+        for name in ("tail", "neighbours", "seed", "threads"):
             _check_range(name, getattr(self, name), 0, 2**31 - 1)
         for name in (
             "lr",
@@ -151,6 +157,7 @@ class Config:
             "prior",
             "prior_lr",
             "wide",
+            "vote",
         ):
             _check_range(name, getattr(self, name), 0, 1e6)
         for name in ("dropout", "input_dropout"):

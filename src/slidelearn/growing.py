@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import Config
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
+from slidelearn.memory import extend_memory
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.optimizers import Optimizer
 from slidelearn.rows import sparse_rows
@@ -28,7 +29,8 @@ def grow_network(
 
     New output neurons start as in a new network, from the examples X (n, d) alone. The wide path
     gains every pair of a feature and a label that occurs for the first time: at its centroid where
-    the label is new to the path, at 0 otherwise. Tables are made anew.
+    the label is new to the path, at 0 otherwise. The memory gains the examples. Tables are made
+    anew.
     """
     known, n_new = network.n_labels, Y.shape[1] - network.n_labels
     counts = np.bincount(Y.indices, minlength=Y.shape[1])
@@ -48,6 +50,8 @@ def grow_network(
         own.deep[known:] = new_own.deep
         own.lone[known:] = (counts[known:] == 1) & config.starts_at_examples
         network = network._replace(output=_join_layers(network.output, new.output))
+    if network.memory is not None:
+        network = network._replace(memory=extend_memory(network.memory, X, Y))
     if config.tail >= network.n_labels:
         return network, own
     if n_new:

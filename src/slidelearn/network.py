@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from slidelearn.config import Config
 from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
+from slidelearn.memory import Memory
 from slidelearn.postings import Postings, best_labels, make_postings
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
 from slidelearn.sampling import unite
@@ -36,6 +37,8 @@ class Network(NamedTuple):
         or every neuron is active.
     postings : Postings or None
         The wide path's own tables, beside those of the output layer.
+    memory : Memory or None
+        Training examples that vote for their labels in predictions.
     """
 
     hidden: tuple[Layer, ...]
@@ -44,6 +47,7 @@ class Network(NamedTuple):
     wide: Wide | None
     indexes: tuple[NeuronIndex | None, ...]
     postings: Postings | None = None
+    memory: Memory | None = None
 
     @property
     def n_features(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from slidelearn.array_file import ArrayFile
 from slidelearn.config import Config, TableConfig
@@ -14,6 +15,7 @@ from slidelearn.errors import DataError, ModelError
 from slidelearn.hashing import Centring, HashFamily, restore_family
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
+from slidelearn.memory import Memory, make_memory
 from slidelearn.model import Model
 from slidelearn.network import Network, with_postings
 from slidelearn.optimizers import Optimizer, make_optimizer
@@ -53,6 +55,15 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
             arrays |= _index_arrays(f"{name}.index", index)
     if network.wide is not None:
         arrays |= {f"wide.{part}": array for part, array in network.wide._asdict().items()}
+    if network.memory is not None:
+        examples, labels = network.memory.examples, network.memory.labels
+        arrays |= {
+            "memory.indptr": examples.indptr,
+            "memory.features": examples.features,
+            "memory.values": examples.weights,
+            "memory.label_indptr": labels.indptr,
+            "memory.labels": labels.neurons,
+        }
     return arrays
 
 
@@ -86,10 +97,11 @@ def read_network(
         searched = config.tail < n_labels
         size = (n_labels, widths[-1])
         indexes.append(_read_index(file, path, "output", config.tables, size) if searched else None)
-        wide = _read_wide(file, path, n_features, n_labels) if config.wide else None
+        wide = _read_wide(file, n_features, n_labels) if config.wide else None
+        memory = _read_memory(file, config, n_features, n_labels) if config.neighbours else None
         mean = file.take("mean", np.float32, (widths[-1],))
         inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
-    network = Network(tuple(hidden), mean, output, wide, tuple(indexes))
+    network = Network(tuple(hidden), mean, output, wide, tuple(indexes), memory=memory)
     return with_postings(network), inverse_propensity
 
 
@@ -184,23 +196,43 @@ def _read_family(
     return family
 
 
-def _read_wide(file: ArrayFile, path: Path, n_features: int, n_labels: int) -> Wide:
+def _read_wide(file: ArrayFile, n_features: int, n_labels: int) -> Wide:
     """The wide path, with every feature in bounds and ascending in its label."""
-    indptr = file.take("wide.indptr", np.int64, (n_labels + 1,))
-    features = file.take("wide.features", np.int32, (None,))
-    size = len(features)
-    wide = Wide(
-        indptr,
-        features,
-        file.take("wide.weights", np.float32, (size,)),
-        file.take("wide.squares", np.float32, (size,)),
+    indptr, features = _read_rows(file, ("wide.indptr", "wide.features"), n_labels, n_features)
+    size = (len(features),)
+    weights = file.take("wide.weights", np.float32, size)
+    return Wide(indptr, features, weights, file.take("wide.squares", np.float32, size))
+
+
+def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int) -> Memory:
+    """The training examples that vote."""
+    names = ("memory.indptr", "memory.features")
+    indptr, features = _read_rows(file, names, None, n_features)
+    names = ("memory.label_indptr", "memory.labels")
+    label_indptr, labels = _read_rows(file, names, len(indptr) - 1, n_labels)
+    values = file.take("memory.values", np.float32, (len(features),))
+    n = len(indptr) - 1
+    return make_memory(
+        csr_matrix((values, features, indptr), (n, n_features)),
+        csr_matrix((np.ones(len(labels), np.uint8), labels, label_indptr), (n, n_labels)),
+        limit=config.neighbours,
+        strength=config.vote,
     )
-    if indptr[0] != 0 or indptr[-1] != size or (np.diff(indptr) < 0).any():
-        raise ModelError(f"{path}: wide.indptr does not cut {size} entries into rows")
-    if size and not (features.min() >= 0 and features.max() < n_features):
-        raise ModelError(f"{path}: wide.features has an id outside of 0 to {n_features - 1}")
-    falls = features[1:] <= features[:-1]
+
+
+def _read_rows(
+    file: ArrayFile, names: tuple[str, str], n_rows: int | None, n_columns: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Row starts and columns of a CSR structure; these are in bounds and ascend in a row."""
+    indptr = file.take(names[0], np.int64, (None if n_rows is None else n_rows + 1,))
+    columns = file.take(names[1], np.int32, (None,))
+    size = len(columns)
+    if not len(indptr) or indptr[0] != 0 or indptr[-1] != size or (np.diff(indptr) < 0).any():
+        raise ModelError(f"{file.path}: {names[0]} does not cut {size} entries into rows")
+    if size and not (columns.min() >= 0 and columns.max() < n_columns):
+        raise ModelError(f"{file.path}: {names[1]} has an id outside of 0 to {n_columns - 1}")
+    falls = columns[1:] <= columns[:-1]
     falls[indptr[(indptr > 0) & (indptr < size)] - 1] = False
     if falls.any():
-        raise ModelError(f"{path}: wide.features does not ascend in every row")
-    return wide
+        raise ModelError(f"{file.path}: {names[1]} does not ascend in every row")
+    return indptr, columns

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.layers import Pairs, pair_logits
+from slidelearn.memory import add_block_votes, add_pair_votes, find_votes
 from slidelearn.network import Network, hidden_rows, retrieve_labels
 from slidelearn.rows import product, sparse_rows
+from slidelearn.sampling import unite
 from slidelearn.wide import add_block_scores, add_pair_scores, columns_of, find_hits
 from slidelearn.workers import Workers, pieces
 
@@ -71,10 +73,15 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
         x = sparse_rows(X[start:end])
         h = hidden_rows(network, x)
         pairs = retrieve_labels(network, x, h, index.predict_size)
+        votes = None if network.memory is None else find_votes(network.memory, x)
+        if votes is not None:
+            pairs = unite(pairs, votes.pairs)
         logits = np.empty(len(pairs.neurons), np.float32)
         pair_logits(h, network.output.weight, pairs, logits)
         if network.wide is not None:
             add_pair_scores(network.wide, find_hits(x, network.wide, pairs), logits)
+        if votes is not None:
+            add_pair_votes(votes, pairs, logits)
         _top_of_pairs(pairs, logits, labels[start:end], scores[start:end])
         return len(logits)
 
@@ -98,7 +105,9 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
 
     Blocks stay in the cache until they are ranked; no array is as wide as the layer.
     """
-    h = hidden_rows(network, sparse_rows(X))
+    x = sparse_rows(X)
+    h = hidden_rows(network, x)
+    votes = None if network.memory is None else find_votes(network.memory, x)
     columns = None if network.wide is None else columns_of(X)
     for first in range(0, network.n_labels, _LABELS):
         weight = network.output.weight[first : first + _LABELS].T
@@ -106,6 +115,8 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
         if network.wide is not None and columns is not None:
             labels = np.arange(first, first + logits.shape[1])
             add_block_scores(columns, network.wide, labels, logits)
+        if votes is not None:
+            add_block_votes(votes, first, logits)
         yield first, logits
 
 

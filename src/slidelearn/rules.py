@@ -53,7 +53,7 @@ def _dense_rules(X: csr_matrix) -> dict[str, Any]:
     n, d = X.shape
     if X.nnz <= 0.5 * n * d:
         return {}
-    rules: dict[str, Any] = {"normalize": False, "wide": 0.0}
+    rules: dict[str, Any] = {"normalize": False, "wide": 0.0, "neighbours": 0}
     if n < 5000:
         rules |= {"batch_size": 64, "epochs": min(max(20_000 // n, 5), 30)}
     return rules

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.index import Schedule
+from slidelearn.memory import make_memory
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rows import Rows, sparse_rows
@@ -111,7 +112,11 @@ class Trainer:
         for depth in range(len(network.hidden)):
             trainer.fit_index(depth, X, workers)
         network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
-        trainer.network, trainer.own = start_network(network, config, X, Y, workers)
+        network, trainer.own = start_network(network, config, X, Y, workers)
+        if config.neighbours:
+            memory = make_memory(X, Y, limit=config.neighbours, strength=config.vote)
+            network = network._replace(memory=memory)
+        trainer.network = network
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         trainer.prior = make_prior(counts, own=int(config.starts_at_examples))
         trainer.fit_index(len(network.hidden), X, workers)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from slidelearn.index import NeuronIndex
+    from slidelearn.memory import Memory
     from slidelearn.model import Model
 
 __all__ = ["inspect"]
@@ -51,7 +52,7 @@ def _names(model: "Model") -> list[str]:
 
 
 def _parts(model: "Model") -> list[_Part]:
-    """Every layer and the wide path, with the memory of each."""
+    """Every layer, the wide path and the memory, with the memory of each."""
     network = model.network
     parts = []
     layers = (*network.hidden, network.output)
@@ -68,7 +69,18 @@ def _parts(model: "Model") -> list[_Part]:
         parts.append(
             _Part("wide", "sparse", shape, wide.weights.size, size, wide.squares.nbytes, 0)
         )
+    if network.memory is not None:
+        parts.append(_memory_part(network.memory))
     return parts
+
+
+def _memory_part(memory: "Memory") -> _Part:
+    """The training examples that vote: their features, then their labels."""
+    examples, labels = memory.examples, memory.labels
+    shape = f"{len(examples.indptr) - 1:,} examples"
+    size = sum(array.nbytes for array in (*examples, *labels))
+    index = sum(array.nbytes for array in memory.postings)
+    return _Part("memory", "hashed", shape, examples.weights.size, size, 0, index)
 
 
 def _arrays(values: Any) -> list[Any]:

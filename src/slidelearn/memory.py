@@ -1,0 +1,192 @@
+"""The memory: a hashed layer with a neuron for every training example, which votes for its labels.
+
+The weights of such a neuron are the example's features, so its activation is the cosine of the two
+examples. Its tables are postings: a bucket is a feature and holds the examples in which it weighs
+most. The nearest examples that an example finds there vote for their labels, each with a power of
+its activation, and the share of the votes is added to the labels' logits. The network says what a
+label's examples have in common, the memory what single ones do: P@1 on validation parts, without
+and with it: 55.6 and 56.2 on commits, 44.0 and 46.4 on 200,000 of the calls, 66.4 and 69.3 on
+delicious.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.layers import Pairs
+from slidelearn.postings import Postings, best_labels, make_postings
+from slidelearn.rows import Rows, sparse_rows
+from slidelearn.wide import Wide, add_pair_scores, find_hits
+
+__all__ = ["Memory", "Votes", "add_block_votes", "add_pair_votes", "extend_memory", "find_votes",
+           "make_memory"]  # fmt: skip
+
+_PER_FEATURE = 512  # examples that are filed under each feature
+_SHARPNESS = 8  # power of a neighbour's cosine that is its weight
+
+
+class Memory(NamedTuple):
+    """Training examples, and what finds those near another.
+
+    Attributes
+    ----------
+    examples : Wide
+        Features of every example, as weights; they do not move, so there are no ``squares``.
+    labels : Pairs
+        Labels of every example.
+    postings : Postings
+        Tables over the examples.
+    n_labels : int
+        Labels there are.
+    limit : int
+        Most examples that vote.
+    strength : float
+        What a label's logit gains if all votes are for it.
+    """
+
+    examples: Wide
+    labels: Pairs
+    postings: Postings
+    n_labels: int
+    limit: int
+    strength: float
+
+
+class Votes(NamedTuple):
+    """What the memory adds to logits: for each of n examples, labels and gains.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        The labels that were voted for, ascending in an example.
+    gains : float32 array of shape (n_pairs,)
+        What their logits gain.
+    """
+
+    pairs: Pairs
+    gains: NDArray[np.float32]
+
+
+def make_memory(X: csr_matrix, Y: csr_matrix, *, limit: int, strength: float) -> Memory:
+    """Remember examples X (n, d), of length 1, with their labels Y (n, l).
+
+    Examples
+    --------
+    >>> X = csr_matrix(np.array([[1, 0], [0.6, 0.8]], np.float32))
+    >>> memory = make_memory(X, csr_matrix([[1, 0], [0, 1]]), limit=1, strength=2.0)
+    >>> votes = find_votes(memory, sparse_rows(X))
+    >>> votes.pairs.neurons.tolist(), votes.gains.tolist()
+    ([0, 1], [2.0, 2.0])
+    """
+    x = sparse_rows(X)
+    examples = Wide(x.indptr, x.indices, x.values, np.empty(0, np.float32))
+    labels = Pairs(Y.indptr.astype(np.int64), Y.indices.astype(np.int32, copy=False))
+    nothing = np.zeros(X.shape[0], np.float32)
+    postings = make_postings(examples, X.shape[1], _PER_FEATURE, nothing)
+    return Memory(examples, labels, postings, Y.shape[1], limit, strength)
+
+
+def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
+    """Remember more examples; their labels Y (n, l) are those of the memory and maybe more."""
+    old, new = memory.examples, sparse_rows(X)
+    features = _join(old.indptr, old.features, new.indptr, new.indices)
+    labels = _join(*memory.labels, Y.indptr, Y.indices)
+    values = np.concatenate([old.weights, new.values])
+    n = len(features[0]) - 1
+    return make_memory(
+        csr_matrix((values, features[1], features[0]), shape=(n, X.shape[1])),
+        csr_matrix((np.ones(len(labels[1]), np.uint8), labels[1], labels[0]), (n, Y.shape[1])),
+        limit=memory.limit,
+        strength=memory.strength,
+    )
+
+
+def _join(
+    indptr: NDArray[np.integer],
+    indices: NDArray[np.integer],
+    more_indptr: NDArray[np.integer],
+    more_indices: NDArray[np.integer],
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Put the rows of two CSR structures one behind the other."""
+    return (
+        np.concatenate([indptr, more_indptr[1:] + indptr[-1]]),
+        np.concatenate([indices, more_indices]),
+    )
+
+
+def find_votes(memory: Memory, x: Rows) -> Votes:
+    """Let the nearest remembered examples of every row of ``x`` vote."""
+    near = best_labels(x, memory.postings, memory.limit)
+    cosines = np.zeros(len(near.neurons), np.float32)
+    add_pair_scores(memory.examples, find_hits(x, memory.examples, near), cosines)
+    sizes = np.diff(memory.labels.indptr)[near.neurons]
+    labels, gains = np.empty(int(sizes.sum()), np.int32), np.empty(int(sizes.sum()), np.float32)
+    indptr, sums = np.zeros(x.n + 1, np.int64), np.zeros(memory.n_labels, np.float32)
+    _count_votes(memory.labels, near, cosines, sums, indptr, labels, gains)
+    gains = np.float32(memory.strength) * gains[: indptr[-1]]
+    return Votes(Pairs(indptr, labels[: indptr[-1]]), gains)
+
+
+@njit(cache=True, nogil=True)
+def _count_votes(
+    known: Pairs,
+    near: Pairs,
+    cosines: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    indptr: NDArray[np.int64],
+    labels: NDArray[np.int32],
+    shares: NDArray[np.float32],
+) -> None:
+    """Share the votes of every row's neighbours, cosines (n_near,), out to labels, packed as CSR.
+
+    ``sums`` is scratch (n_labels,), zero before and after.
+    """
+    for i in range(len(near.indptr) - 1):
+        place, total, nearest = indptr[i], np.float32(0), np.float32(0)
+        for p in range(near.indptr[i], near.indptr[i + 1]):
+            nearest = max(nearest, cosines[p])
+        for p in range(near.indptr[i], near.indptr[i + 1]):
+            if cosines[p] <= 0:
+                continue
+            example, weight = near.neurons[p], (cosines[p] / nearest) ** _SHARPNESS
+            if weight == 0:
+                continue
+            total += weight
+            for label in known.neurons[known.indptr[example] : known.indptr[example + 1]]:
+                if sums[label] == 0:
+                    labels[place] = label
+                    place += 1
+                sums[label] += weight
+        labels[indptr[i] : place].sort()
+        for p in range(indptr[i], place):
+            shares[p] = sums[labels[p]] / total
+            sums[labels[p]] = 0
+        indptr[i + 1] = place
+
+
+@njit(cache=True, nogil=True)
+def add_pair_votes(votes: Votes, pairs: Pairs, out: NDArray[np.float32]) -> None:
+    """Add votes to the logits of pairs, out (n_pairs,), which hold every label voted for.
+
+    Both ascend in an example.
+    """
+    for i in range(len(pairs.indptr) - 1):
+        p = pairs.indptr[i]
+        for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
+            while pairs.neurons[p] < votes.pairs.neurons[v]:
+                p += 1
+            out[p] += votes.gains[v]
+
+
+@njit(cache=True, nogil=True)
+def add_block_votes(votes: Votes, first: int, out: NDArray[np.float32]) -> None:
+    """Add votes to the logits of some labels, out (n, block), which count from ``first``."""
+    for i in range(out.shape[0]):
+        own = votes.pairs.neurons[votes.pairs.indptr[i] : votes.pairs.indptr[i + 1]]
+        for v in range(np.searchsorted(own, first), len(own)):
+            if own[v] >= first + out.shape[1]:
+                break
+            out[i, own[v] - first] += votes.gains[votes.pairs.indptr[i] + v]

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy.sparse import csr_matrix
+
+import naive
+from batches import random_features, random_labels
+from slidelearn import memory as memory_module
+from slidelearn.layers import Pairs
+from slidelearn.memory import (
+    add_block_votes,
+    add_pair_votes,
+    extend_memory,
+    find_votes,
+    make_memory,
+)
+from slidelearn.rows import sparse_rows
+
+N, D, N_LABELS = 30, 9, 14
+
+
+def dense_votes(votes, n):
+    """What the labels of n examples gain, (n, N_LABELS)."""
+    out = np.zeros((n, N_LABELS), np.float32)
+    for i in range(n):
+        own = slice(*votes.pairs.indptr[i : i + 2])
+        out[i, votes.pairs.neurons[own]] = votes.gains[own]
+    return out
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 50), st.integers(1, 40), st.floats(0.5, 100), st.booleans())
+@settings(deadline=None, max_examples=25)
+def test_the_nearest_examples_vote_for_their_labels(seed, limit, scale, signed):
+    X, Y = random_features(N, D, seed) * np.float32(scale), random_labels(N, N_LABELS, seed)
+    Q = random_features(12, D, seed + 1)
+    if signed:
+        X.data *= np.random.default_rng(seed).choice(np.float32([-1, 1]), X.nnz)
+    memory = make_memory(X, Y, limit=limit, strength=3.0)
+    got = dense_votes(find_votes(memory, sparse_rows(Q)), 12)
+    for i in range(12):
+        ref = naive.votes(X.toarray(), Y.toarray(), Q[i].toarray().ravel(), limit, 3.0)
+        assert_allclose(got[i], ref, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.nojit
+def test_votes_are_added_to_pairs_and_to_blocks_alike():
+    X, Y = random_features(N, D), random_labels(N, N_LABELS)
+    votes = find_votes(make_memory(X, Y, limit=5, strength=2.0), sparse_rows(X))
+    ref = dense_votes(votes, N)
+    everything = Pairs(np.arange(N + 1) * N_LABELS, np.tile(np.arange(N_LABELS, dtype=np.int32), N))
+    logits = np.ones(N * N_LABELS, np.float32)
+    add_pair_votes(votes, everything, logits)
+    assert_allclose(logits.reshape(N, -1), 1 + ref)
+    blocks = np.ones((N, N_LABELS), np.float32)
+    for first in range(0, N_LABELS, 4):
+        add_block_votes(votes, first, blocks[:, first : first + 4])
+    assert_allclose(blocks, 1 + ref)
+
+
+def test_an_example_finds_itself_although_buckets_are_cut(monkeypatch):
+    monkeypatch.setattr(memory_module, "_PER_FEATURE", 2)
+    X, Y = csr_matrix(np.eye(N, dtype=np.float32)), random_labels(N, N_LABELS)
+    votes = dense_votes(find_votes(make_memory(X, Y, limit=1, strength=1.0), sparse_rows(X)), N)
+    assert_allclose(votes, Y.toarray())
+
+
+def test_examples_without_features_or_neighbours_gain_nothing():
+    X, Y = random_features(N, D), random_labels(N, N_LABELS)
+    nothing = csr_matrix((3, D), dtype=np.float32)
+    assert not dense_votes(
+        find_votes(make_memory(X, Y, limit=4, strength=2.0), sparse_rows(nothing)), 3
+    ).any()
+    forgetful = make_memory(nothing, csr_matrix((3, N_LABELS), dtype=np.uint8), limit=4, strength=2)
+    assert not dense_votes(find_votes(forgetful, sparse_rows(X)), N).any()
+
+
+def test_an_extended_memory_is_that_of_all_examples():
+    X, Y = random_features(N, D), random_labels(N, N_LABELS)
+    known = Y[:10, :6]
+    part = make_memory(X[:10], csr_matrix(known), limit=4, strength=2.0)
+    grown = csr_matrix((known.data, known.indices, known.indptr), (10, N_LABELS))
+    whole = np.vstack([grown.toarray(), Y[10:].toarray()])
+    ref = make_memory(X, csr_matrix(whole), limit=4, strength=2.0)
+    got = extend_memory(part, X[10:], Y[10:])
+    for a, b in (
+        (got.examples, ref.examples),
+        (got.labels, ref.labels),
+        (got.postings, ref.postings),
+    ):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert got[3:] == ref[3:]
