@@ -1,0 +1,232 @@
+"""What each part of slidelearn is worth, at equal wall-clock and over several seeds.
+
+``python -m benchmarks.ablation DATASET`` trains the default network on DATASET/train.* less a
+validation part, then variants that get as many seconds as it took, and prints mean and standard
+deviation of P@1, P@5 and PSP@1 on the validation part. A variant that is done sooner is trained for
+further epochs; the learning rate falls over the seconds.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.problem import Split, load_part, split_validation
+from slidelearn import step as step_module
+from slidelearn import training as training_module
+from slidelearn.compiling import compile_kernels
+from slidelearn.config import Config
+from slidelearn.layers import Pairs
+from slidelearn.metrics import propensity, report
+from slidelearn.model import prepare_features
+from slidelearn.predicting import predict_topk
+from slidelearn.rules import choose_config
+from slidelearn.sampling import Chances, Tail
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
+
+_METRICS = ("p@1", "p@5", "psp@1")
+
+
+class Variant(NamedTuple):
+    """A change of the default: settings, and functions of the training that are replaced."""
+
+    settings: dict[str, Any]
+    patch: Callable[[], Any] | None = None
+
+
+@contextmanager
+def replaced(module: Any, name: str, function: Any) -> Iterator[None]:
+    """Replace a function of a module for a while."""
+    original = getattr(module, name)
+    setattr(module, name, function)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
+def exact_retrieval() -> Any:
+    """An oracle: the neurons with the largest logits of the deep path, found by scoring all."""
+
+    def retrieve(network: Any, x: Any, h: Any, size: Any, first: Any) -> Pairs:
+        k = size.limit + size.wide_limit
+        logits = h.matrix() @ network.output.weight.T
+        best = np.sort(np.argpartition(-logits, k, axis=1)[:, :k].astype(np.int32), axis=1)
+        return Pairs(np.arange(h.n + 1, dtype=np.int64) * k, best.ravel())
+
+    return replaced(step_module, "retrieve_labels", retrieve)
+
+
+def nothing_retrieved() -> Any:
+    """No hard negatives: an example's own labels and the tail."""
+
+    def retrieve(network: Any, x: Any, h: Any, size: Any, first: Any) -> Pairs:
+        return Pairs(np.zeros(h.n + 1, np.int64), np.empty(0, np.int32))
+
+    return replaced(step_module, "retrieve_labels", retrieve)
+
+
+def uniform_tail() -> Any:
+    """A tail that is drawn uniformly, with its weights."""
+    original = training_module.tail_chances
+
+    def chances(counts: np.ndarray, size: int) -> Chances:
+        return original(np.zeros_like(counts), 2 * size)  # the half that is drawn by counts is 0
+
+    return replaced(training_module, "tail_chances", chances)
+
+
+def without_weights() -> Any:
+    """The strata's weights left out: every member of the tail counts once."""
+    original = training_module.draw_tail
+
+    def draw(chances: Any, rng: np.random.Generator) -> Tail:
+        tail = original(chances, rng)
+        return Tail(tail.neurons, np.ones_like(tail.weights))
+
+    return replaced(training_module, "draw_tail", draw)
+
+
+def in_batch_labels(n: int) -> Any:
+    """The batch's labels as its tail, each weighted by one over its chance to be in a batch.
+
+    ``n`` is the number of examples.
+    """
+    original = training_module.train_step
+
+    def step(network: Any, config: Config, X: Any, Y: Any, **options: Any) -> Any:
+        labels = np.unique(Y.indices)
+        absent = (1 - counts_of["labels"][labels] / n) ** config.batch_size
+        tail = Tail(labels.astype(np.int32), (1 / (1 - absent)).astype(np.float32))
+        return original(network, config, X, Y, **options | {"tail": tail})
+
+    counts_of: dict[str, np.ndarray] = {}
+    chances = training_module.tail_chances
+
+    def note(counts: np.ndarray, size: int) -> Chances:
+        counts_of["labels"] = counts
+        return chances(counts, size)
+
+    return _both(
+        lambda: replaced(training_module, "tail_chances", note),
+        lambda: replaced(training_module, "train_step", step),
+    )()
+
+
+def variants(config: Config, n: int) -> dict[str, Variant]:
+    """Every variant by name; those of retrieval only where there are tables."""
+    width = config.hidden[0]
+    always = {
+        "default": Variant({}),
+        "no memory": Variant({"neighbours": 0}),
+        "no prior": Variant({"prior": 0.0, "prior_lr": 0.0}),
+        "random start": Variant({"start": "random"}),
+        f"hidden {width // 2}": Variant({"hidden": [width // 2]}),
+        f"hidden {2 * width}": Variant({"hidden": [2 * width]}),
+        "no dropout": Variant({"dropout": 0.0}),
+        "BCE": Variant({"loss": "bce"}),
+        "squared hinge": Variant({"loss": "hinge"}),
+        "SGD": Variant({"optimizer": "sgd"}),
+        "lazy Adam": Variant({"optimizer": "adam", "lr": 0.001, "hidden_lr": 0.001}),
+    }
+    families = {
+        f"family {name}": Variant({"tables": {"family": name} | sizes})
+        for name, sizes in (
+            ("simhash", {"k": 9, "l": 10}),
+            ("dwta", {"k": 3, "l": 10}),
+        )
+    }
+    searched = {
+        "no wide path": Variant({"wide": 0.0}),
+        "no retrieval": Variant({}, nothing_retrieved),
+        "exact retrieval (deep)": Variant({}, exact_retrieval),
+        "uniform tail": Variant({}, uniform_tail),
+        "uniform tail, no retrieval": Variant({}, _both(uniform_tail, nothing_retrieved)),
+        "in-batch labels as tail": Variant({}, partial(in_batch_labels, n)),
+        "tail without weights": Variant({}, without_weights),
+    }
+    return always | (searched | families if config.tail < 2000 else {})
+
+
+def _both(*patches: Callable[[], Any]) -> Callable[[], Any]:
+    """Several patches as one."""
+
+    @contextmanager
+    def patch() -> Iterator[None]:
+        first, second = patches
+        with first(), second():
+            yield
+
+    return patch
+
+
+def run(config: Config, split: Split, limit: float) -> dict[str, float]:
+    """Train for at most ``limit`` seconds and score the validation part exactly."""
+    train, valid = split
+    ready, queries = (prepare_features(part.X, config) for part in split)
+    compile_kernels(config, train.X.shape[1], train.Y.shape[1])
+    with Workers(config.n_threads) as workers:
+        trainer = Trainer.start(config, ready, train.Y, workers)
+        trainer.time_limit = limit
+        began, before = time.perf_counter(), trainer.seconds
+
+        def stop() -> bool:
+            return before + time.perf_counter() - began >= limit
+
+        for _ in range(config.epochs if limit == np.inf else 100):
+            trainer.run_epoch(ready, train.Y, workers, stop=stop)
+            if trainer.seconds >= limit:
+                break
+        top = predict_topk(trainer.network, queries, 5, exact=True, workers=workers)
+    scores = report(top.labels, valid.Y, propensity(train.Y))
+    return {name: scores[name] for name in _METRICS} | {"seconds": trainer.seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", type=Path, help="folder with train.*")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=int, help="training examples to use")
+    parser.add_argument("--only", help="names of variants, separated by commas")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    options = parser.parse_args()
+    split = split_validation(load_part(options.dataset, "train"), options.limit)
+    base = choose_config(split.train.X, split.train.Y)
+    chosen = variants(base, split.train.X.shape[0])
+    names = options.only.split(",") if options.only else list(chosen)
+    figures: dict[str, list[dict[str, float]]] = {}
+    print("| variant | seconds | P@1 | P@5 | PSP@1 |\n|---|---|---|---|---|")
+    limit = np.inf
+    for name in dict.fromkeys(["default", *names]):
+        settings, patch = chosen[name]
+        for seed in range(options.seeds):
+            config = Config.from_dict(settings | {"seed": seed}, base=base)
+            if limit < np.inf:  # the seconds end the run
+                config = dataclasses.replace(config, epochs=100)
+            with patch() if patch is not None else nullcontext():
+                figures.setdefault(name, []).append(run(config, split, limit))
+        if name == "default":
+            limit = float(np.mean([figure["seconds"] for figure in figures[name]]))
+        print(_row(name, figures[name]), flush=True)
+        if options.output is not None:
+            options.output.write_text(json.dumps(figures, indent=1))
+
+
+def _row(name: str, figures: list[dict[str, float]]) -> str:
+    cells = [name, f"{np.mean([figure['seconds'] for figure in figures]):.0f}"]
+    for metric in _METRICS:
+        values = [figure[metric] for figure in figures]
+        cells.append(f"{np.mean(values):.2f} ± {np.std(values):.2f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()

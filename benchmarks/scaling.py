@@ -1,0 +1,105 @@
+"""Seconds per example as the output layer grows, on planted data.
+
+``python -m benchmarks.scaling`` trains on the same examples and features with 10^4, 10^5, 10^6 and
+10^7 labels, each width in a process of its own, and prints milliseconds per example outside of the
+index, what the index took, and peak memory. Every label owns three features of a few thousand that
+say which it is; an example has the features of its label and a random one.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from slidelearn.compiling import compile_kernels
+from slidelearn.predicting import predict_topk
+from slidelearn.rules import choose_config
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
+
+_FEATURES = 50_000
+_PER_LABEL = 3
+
+
+def planted(n: int, n_labels: int, seed: int = 0) -> tuple[csr_matrix, csr_matrix]:
+    """Examples with one label each; which labels occur follows Zipf's law over 20,000 of them."""
+    rng = np.random.default_rng(seed)
+    frequent = rng.choice(n_labels, min(n_labels, 20_000), replace=False)
+    chances = 1 / np.arange(1, len(frequent) + 1)
+    ranks = rng.choice(len(frequent), n, p=chances / chances.sum())
+    own = rng.integers(0, _FEATURES, (len(frequent), _PER_LABEL))  # the same for every width
+    columns = np.hstack([own[ranks], rng.integers(0, _FEATURES, (n, 1))])
+    rows = np.repeat(np.arange(n), columns.shape[1])
+    X = csr_matrix(
+        (np.full(columns.size, 0.5, np.float32), (rows, columns.ravel())), (n, _FEATURES)
+    )
+    labels = frequent[ranks]
+    Y = csr_matrix((np.ones(n, np.uint8), (np.arange(n), labels)), (n, n_labels))
+    return X, Y
+
+
+def measure(n_labels: int, options: argparse.Namespace) -> dict[str, float]:
+    """Train one epoch and predict."""
+    X, Y = planted(options.examples, n_labels)
+    overrides = {"hidden": [options.hidden], "threads": options.threads, "epochs": 1}
+    config = choose_config(X, Y, overrides)
+    compile_kernels(config, *(X.shape[1], Y.shape[1]))
+    with Workers(options.threads) as workers:
+        began = time.perf_counter()
+        trainer = Trainer.start(config, X, Y, workers)
+        start, index_start = time.perf_counter() - began, trainer.index_seconds
+        report = trainer.run_epoch(X, Y, workers)
+        rebuilds = trainer.index_seconds - index_start
+        began = time.perf_counter()
+        top = predict_topk(trainer.network, X[:2000], 1, exact=False, workers=workers)
+        predicting = time.perf_counter() - began
+    step = report.train_seconds - start - rebuilds
+    return {
+        "labels": n_labels,
+        "step_ms": 1000 * step / X.shape[0],
+        "index_seconds": index_start,
+        "start_seconds": start - index_start,
+        "rebuilds_seconds": rebuilds,
+        "predict_ms": 1000 * predicting / 2000,
+        "p@1": 100 * float((top.labels[:, 0] == Y[:2000].indices).mean()),
+        "active": report.active_share[-1] * n_labels,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--labels", default="10000,100000,1000000,10000000")
+    parser.add_argument("--examples", type=int, default=50_000)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options)))
+        return
+    print("| labels | ms an example | growth | neurons active | tables s | start s | "
+          "rebuilds s | predict ms | P@1 (training) | peak MB |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    first = None
+    for n_labels in map(int, options.labels.split(",")):
+        command = [sys.executable, "-m", "benchmarks.scaling", *sys.argv[1:], "--one"]
+        done = subprocess.run([*command, str(n_labels)], check=True, stdout=subprocess.PIPE)
+        row = json.loads(done.stdout)
+        first = first or row["step_ms"]
+        print(
+            f"| {n_labels:,} | {row['step_ms']:.3f} | {row['step_ms'] / first:.2f} | "
+            f"{row['active']:.0f} | {row['index_seconds']:.1f} | {row['start_seconds']:.1f} | "
+            f"{row['rebuilds_seconds']:.1f} | {row['predict_ms']:.2f} | {row['p@1']:.1f} | "
+            f"{row['peak_mb']:,.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

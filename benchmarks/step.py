@@ -1,0 +1,206 @@
+"""The phases of a training step against their floors.
+
+``python -m benchmarks.step DATASET`` trains a part of an epoch on one thread with the functions of
+`slidelearn.step` timed, and sets each phase beside the least that this machine could do it in: the
+bytes that it must read and write over the measured rate of random row gathers or of large copies,
+and the operations of its dense products over the measured rate of a large product.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from threadpoolctl import threadpool_limits
+
+from benchmarks.problem import load_part
+from slidelearn import network as network_module
+from slidelearn import step as step_module
+from slidelearn.compiling import compile_kernels
+from slidelearn.datasets import Dataset
+from slidelearn.model import prepare_features
+from slidelearn.rules import choose_config
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
+
+# Functions of a step by phase; what is nested in another timed function counts there alone.
+_PHASES = {
+    "hidden rows": ("hidden_rows",),
+    "retrieval": ("retrieve_labels",),
+    "pair logits": ("pair_logits", "pair_input_gradient"),
+    "wide pairs": ("find_hits", "add_pair_scores"),
+    "shared products": ("product", "input_gradient"),
+    "wide tail": ("columns_of", "add_block_scores"),
+    "loss": ("stratified_loss", "add_prior", "prior_gradient", "leave_out", "own_lengths"),
+    "grouping": ("group_entries", "_merge", "concatenate_hits", "join_strata"),
+    "hidden update": ("_update_dense",),
+    "output update": ("_update_hashed",),
+    "wide update": ("_update_wide",),
+    "wide tail update": ("_update_wide_tail",),
+}
+
+
+class Clock:
+    """Adds up the seconds of functions, each without those that it calls."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.stack: list[float] = []
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, timed."""
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            self.stack.append(0.0)
+            began = time.perf_counter()
+            result = function(*arguments, **options)
+            spent = time.perf_counter() - began
+            self.seconds[name] += spent - self.stack.pop()
+            if self.stack:
+                self.stack[-1] += spent
+            return result
+
+        return timed
+
+
+@njit(nogil=True)
+def _gather(table: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """Add rows (m,) of a table (N, d) up in out (d,)."""
+    for row in rows:
+        for j in range(table.shape[1]):
+            out[j] += table[row, j]
+
+
+def measure_rates(n_rows: int, width: int) -> dict[str, float]:
+    """Bytes a second of a large copy and of random row gathers, operations of a large product."""
+    rng = np.random.default_rng(0)
+    table = np.ones((n_rows, width), np.float32)
+    out, rows = np.zeros(width, np.float32), rng.integers(0, n_rows, 200_000)
+    _gather(table, rows[:10], out)
+    gather = 4 * width * len(rows) / _fastest(lambda: _gather(table, rows, out))
+    copy = np.empty_like(table)
+    copied = 2 * table.nbytes / _fastest(lambda: np.copyto(copy, table))
+    a, b = np.ones((2048, 2048), np.float32), np.ones((2048, 2048), np.float32)
+    with threadpool_limits(1, user_api="blas"):
+        product = 2 * 2048**3 / _fastest(lambda: a @ b)
+    return {"copy": copied, "gather": gather, "product": product}
+
+
+def _fastest(work: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def floors(counts: dict[str, float], rates: dict[str, float]) -> dict[str, float]:
+    """Seconds that each phase must take for the counted work."""
+    row = 4 * (counts["width"] + 1)  # bytes of a neuron
+    gather = {name: size / rates["gather"] for name, size in {
+        "hidden rows": counts["features"] * row,
+        "pair logits": 2 * counts["pairs"] * row,
+        "output update": 2 * counts["moved"] * row,
+        "hidden update": 2 * counts["moved_inputs"] * row,
+    }.items()}  # fmt: skip
+    product = counts["examples"] * counts["tail"] * (counts["width"] + 1)
+    # A hit reads a feature, a weight and a value; its update reads and writes weight and square.
+    wide = {
+        "wide pairs": 12 * counts["hits"] / rates["gather"],
+        "wide update": 16 * counts["hits"] / rates["gather"],
+    }
+    return gather | wide | {
+        "shared products": 4 * product / rates["product"],
+        "output update": gather["output update"] + 2 * product / rates["product"],
+    }  # fmt: skip
+
+
+def count_work(trainer: Trainer, data: Dataset, steps: int) -> tuple[Clock, dict[str, float]]:
+    """Run some steps with every phase timed; also what they did."""
+    clock, counts = Clock(), defaultdict(float)
+    names = [name for group in _PHASES.values() for name in group]
+    originals = {name: getattr(step_module, name) for name in names}
+    limit = {"left": steps}
+
+    def stop() -> bool:
+        limit["left"] -= 1
+        return limit["left"] < 0
+
+    update = step_module._update
+
+    def counting(network: Any, config: Any, done: list[Any], *rest: Any) -> Any:
+        moved = update(network, config, done, *rest)
+        counts["examples"] += sum(len(piece.features.indptr) - 1 for piece in done)
+        counts["features"] += sum(piece.features.nnz for piece in done)
+        counts["pairs"] += sum(len(piece.output.delta) for piece in done)
+        counts["hits"] += sum(len(piece.hits.places) for piece in done if piece.hits is not None)
+        counts["moved"] += len(moved[-1])
+        inputs = np.concatenate([piece.features.indices for piece in done])
+        counts["moved_inputs"] += len(np.unique(inputs))
+        return moved
+
+    try:
+        step_module._update = counting
+        for name, function in originals.items():
+            setattr(step_module, name, clock.wrap(name, function))
+        with Workers(1) as workers:
+            trainer.run_epoch(data.X, data.Y, workers, stop=stop)
+    finally:
+        step_module._update = update
+        for name, function in originals.items():
+            setattr(step_module, name, function)
+    counts["width"] = trainer.network.output.n_in
+    counts["tail"] = min(trainer.config.tail, trainer.network.n_labels)
+    return clock, counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", type=Path, help="folder with train.*")
+    parser.add_argument("--steps", type=int, default=100)
+    options = parser.parse_args()
+    data = load_part(options.dataset, "train")
+    config = choose_config(data.X, data.Y, {"threads": 1})
+    compile_kernels(config, data.X.shape[1], data.Y.shape[1])
+    data = data._replace(X=prepare_features(data.X, config))
+    with Workers(2) as workers:
+        trainer = Trainer.start(config, data.X, data.Y, workers)
+    if network_module.retrieve_labels is not step_module.retrieve_labels:
+        raise RuntimeError("slidelearn.step does not look functions up where this script sets them")
+    rates = measure_rates(data.Y.shape[1], config.hidden[-1] + 1)
+    count_work(trainer, data, 10)
+    before = trainer.seconds
+    clock, counts = count_work(trainer, data, options.steps)
+    whole = trainer.seconds - before
+    print_phases(clock, counts, rates, whole)
+
+
+def print_phases(
+    clock: Clock, counts: dict[str, float], rates: dict[str, float], whole: float
+) -> None:
+    """Print a row for each phase, in microseconds an example."""
+    n, least = counts["examples"], floors(counts, rates)
+    print("; ".join(f"{name} {rate / 1e9:.1f} G/s" for name, rate in rates.items()))
+    print("\n| phase | us an example | share | floor | times the floor |\n|---|---|---|---|---|")
+    rest = whole
+    for phase, names in _PHASES.items():
+        spent = sum(clock.seconds[name] for name in names)
+        rest -= spent
+        floor = least.get(phase)
+        beside = ("", "") if floor is None else (f"{1e6 * floor / n:.1f}", f"{spent / floor:.1f}")
+        print(f"| {phase} | {1e6 * spent / n:.1f} | {100 * spent / whole:.0f} % | "
+              f"{beside[0]} | {beside[1]} |")  # fmt: skip
+    total = sum(least.values())
+    print(f"| everything else | {1e6 * rest / n:.1f} | {100 * rest / whole:.0f} % | | |")
+    print(
+        f"| a step | {1e6 * whole / n:.1f} | 100 % | {1e6 * total / n:.1f} | {whole / total:.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
