@@ -154,23 +154,31 @@ def _retrieve(
 
     ``scores`` is scratch (n_labels,), zero before and after.
     """
-    keys = np.empty(limit, np.float32)
+    keys, touched = np.empty(limit, np.float32), np.empty(0, np.int32)
     for i in range(len(x.indptr) - 1):
-        own = range(x.indptr[i], x.indptr[i + 1])
-        for e in own:
-            for q in range(postings.indptr[x.indices[e]], postings.indptr[x.indices[e] + 1]):
-                scores[postings.labels[q]] += x.values[e] * postings.weights[q]
-        kept, labels = 0, neurons[indptr[i] : indptr[i] + limit]
-        for e in own:
-            for q in range(postings.indptr[x.indices[e]], postings.indptr[x.indices[e] + 1]):
+        own = x.indices[x.indptr[i] : x.indptr[i + 1]]
+        most = 0
+        for feature in own:
+            most += postings.indptr[feature + 1] - postings.indptr[feature]
+        if most > len(touched):
+            touched = np.empty(2 * most, np.int32)
+        n_touched = 0
+        for e in range(len(own)):
+            value = x.values[x.indptr[i] + e]
+            for q in range(postings.indptr[own[e]], postings.indptr[own[e] + 1]):
                 label = postings.labels[q]
-                if scores[label] == 0:
-                    continue  # ranked already
-                key = scores[label] + postings.bias[label]
-                scores[label] = 0
-                if kept < limit:
-                    _rise(keys, labels, kept, key, label)
-                    kept += 1
-                elif _below(keys[0], labels[0], key, label):
-                    _sink(keys, labels, kept, key, label)
+                touched[n_touched] = label  # stays only if the label is new
+                n_touched += scores[label] == 0
+                scores[label] += value * postings.weights[q]
+        kept, labels = 0, neurons[indptr[i] : indptr[i] + limit]
+        for label in touched[:n_touched]:
+            if scores[label] == 0:
+                continue  # weighs nothing, or was ranked already
+            key = scores[label] + postings.bias[label]
+            scores[label] = 0
+            if kept < limit:
+                _rise(keys, labels, kept, key, label)
+                kept += 1
+            elif _below(keys[0], labels[0], key, label):
+                _sink(keys, labels, kept, key, label)
         indptr[i + 1] = indptr[i] + kept

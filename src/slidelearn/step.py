@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.layers import (
@@ -87,12 +87,24 @@ class _Part(NamedTuple):
     delta: NDArray[np.float32]
 
 
+class _Batch(NamedTuple):
+    """A batch of n examples, and what its pieces share."""
+
+    X: csr_matrix  # features that dropout left in
+    Y: csr_matrix
+    place: int  # number of its first example
+    tail: Tail
+    tail_weight: NDArray[np.float32]  # (width + 1, m), of the output layer
+    tail_scores: NDArray[np.float32] | None  # (n, m), of the wide path
+    own: OwnShare | None
+    prior: Prior | None
+
+
 class _Piece(NamedTuple):
     """A piece of the batch after its way forward and back."""
 
     hidden: list[_Part]
     output: _Part
-    features: csr_matrix
     hits: Hits | None  # of the wide path
     shared_delta: NDArray[np.float32]  # (n, m)
     prior_gradient: NDArray[np.float64] | None
@@ -119,62 +131,71 @@ def train_step(
     seeds dropout and random windows. ``tail`` is what the examples share; ``own``, what the start
     holds of them, is left out; ``prior`` moves too.
     """
-    shared_weight = network.output.weight[tail.neurons].T  # (width + 1, m)
+    if config.input_dropout:
+        rng = np.random.default_rng((config.seed, number, 2))
+        X = _drop_features(X, config.input_dropout, rng)
+    columns = scores = None
+    if network.wide is not None:
+        columns = columns_of(X)
+        scores = _wide_tail_scores(network.wide, columns, tail, X.shape[0], workers)
+    weight = network.output.weight[tail.neurons].T
+    batch = _Batch(X, Y, number * config.batch_size, tail, weight, scores, own, prior)
 
     def work(start: int, end: int) -> _Piece:
-        place = number * config.batch_size + start
-        return _forward_and_back(
-            network, config, X[start:end], Y[start:end], tail, shared_weight, place, own, prior
-        )
+        return _forward_and_back(network, config, batch, start, end)
 
     done = workers.map(work, pieces(X.shape[0]))
-    moved = _update(network, config, done, tail.neurons, lr_factor, workers)
+    moved = _update(network, config, done, tail.neurons, columns, lr_factor, workers)
     if prior is not None:
         gradients = [piece.prior_gradient for piece in done if piece.prior_gradient is not None]
         move_prior(prior, np.sum(gradients, axis=0), config.prior_lr * lr_factor)
     return StepReport(sum(p.loss for p in done), X.shape[0], _count_active(network, done), moved)
 
 
+def _wide_tail_scores(
+    wide: Wide, columns: Columns, tail: Tail, n: int, workers: Workers
+) -> NDArray[np.float32]:
+    """Wide scores of the shared tail for all n examples, (n, m)."""
+    scores = np.zeros((n, len(tail.neurons)), np.float32)
+
+    def add(start: int, end: int) -> None:
+        add_block_scores(columns, wide, tail.neurons[start:end], scores[:, start:end])
+
+    workers.map(add, pieces(len(tail.neurons), _TAIL_ROWS))
+    return scores
+
+
 def _forward_and_back(
-    network: Network,
-    config: Config,
-    X: csr_matrix,
-    Y: csr_matrix,
-    tail: Tail,
-    shared_weight: NDArray[np.float32],
-    place: int,
-    own: OwnShare | None,
-    prior: Prior | None,
+    network: Network, config: Config, batch: _Batch, start: int, end: int
 ) -> _Piece:
-    """Run a piece of a batch, whose first example has the number ``place``, without any update."""
+    """Run the examples start to end of a batch, without any update."""
+    place, own, prior = batch.place + start, batch.own, batch.prior
     rng = np.random.default_rng((config.seed, place, 1))
-    if config.input_dropout:
-        X = _drop_features(X, config.input_dropout, rng)
-    x = sparse_rows(X)
+    x, Y = sparse_rows(batch.X[start:end]), batch.Y[start:end]
     traces: list[Trace] = []
     h = hidden_rows(network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces)
-    strata = _active_set(network, x, h, Y, tail, place, own)
+    strata = _active_set(network, x, h, Y, batch.tail, place, own)
     pairs = Pairs(strata.indptr, strata.neurons)
     delta = np.empty(len(pairs.neurons), np.float32)
     pair_logits(h, network.output.weight, pairs, delta)
+    shared_delta = product(h, batch.tail_weight)
     hits = None
     if network.wide is not None:
         hits = find_hits(x, network.wide, pairs)
         add_pair_scores(network.wide, hits, delta)
+    if batch.tail_scores is not None:
+        shared_delta += batch.tail_scores[start:end]
     if own is not None:
         lengths = own_lengths(h, traces[-1].z, network.mean)
         leave_out(x, lengths, strata, own, 1 - config.input_dropout, delta)
-    shared_delta = product(h, shared_weight)
-    if network.wide is not None:
-        add_block_scores(columns_of(X), network.wide, tail.neurons, shared_delta)
     if prior is not None:
         add_prior(prior, strata, delta, shared_delta)
     loss = stratified_loss(LOSS_KINDS[config.loss], strata, delta, shared_delta)
     gradient = None if prior is None else prior_gradient(prior, strata, delta, shared_delta)
-    upstream = input_gradient(h, shared_weight, shared_delta)
+    upstream = input_gradient(h, batch.tail_weight, shared_delta)
     pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
     hidden = _back(network.hidden, traces, h, upstream)
-    return _Piece(hidden, _Part(h, pairs, delta), X, hits, shared_delta, gradient, loss)
+    return _Piece(hidden, _Part(h, pairs, delta), hits, shared_delta, gradient, loss)
 
 
 def _active_set(
@@ -228,6 +249,7 @@ def _update(
     config: Config,
     done: list[_Piece],
     shared: NDArray[np.int32],
+    columns: Columns | None,
     lr_factor: float,
     workers: Workers,
 ) -> list[NDArray[np.int32] | None]:
@@ -250,11 +272,10 @@ def _update(
     assert part.pairs is not None
     groups = group_entries(part.pairs.neurons, shared)
     _update_hashed(network.output, part, groups, shared_delta, step, workers)
-    if network.wide is not None:
+    if network.wide is not None and columns is not None:
         hits = concatenate_hits([piece.hits for piece in done if piece.hits is not None])
         wide_lr = config.wide_lr * lr_factor
         _update_wide(network.wide, part, groups, hits, wide_lr, workers)
-        columns = columns_of(vstack([piece.features for piece in done], format="csr"))
         _update_wide_tail(network.wide, columns, shared, shared_delta, wide_lr, workers)
     return [*moved, groups.rows]
 
