@@ -135,12 +135,12 @@ def count_work(trainer: Trainer, data: Dataset, steps: int) -> tuple[Clock, dict
 
     def counting(network: Any, config: Any, done: list[Any], *rest: Any) -> Any:
         moved = update(network, config, done, *rest)
-        counts["examples"] += sum(len(piece.features.indptr) - 1 for piece in done)
-        counts["features"] += sum(piece.features.nnz for piece in done)
+        inputs = np.concatenate([piece.hidden[0].x.indices for piece in done])
+        counts["examples"] += sum(piece.output.x.n for piece in done)
+        counts["features"] += len(inputs)
         counts["pairs"] += sum(len(piece.output.delta) for piece in done)
         counts["hits"] += sum(len(piece.hits.places) for piece in done if piece.hits is not None)
         counts["moved"] += len(moved[-1])
-        inputs = np.concatenate([piece.features.indices for piece in done])
         counts["moved_inputs"] += len(np.unique(inputs))
         return moved
 
@@ -163,9 +163,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", type=Path, help="folder with train.*")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--hidden", type=int, help="width of the hidden layer")
     options = parser.parse_args()
     data = load_part(options.dataset, "train")
-    config = choose_config(data.X, data.Y, {"threads": 1})
+    hidden = {} if options.hidden is None else {"hidden": [options.hidden]}
+    config = choose_config(data.X, data.Y, {"threads": 1} | hidden)
     compile_kernels(config, data.X.shape[1], data.Y.shape[1])
     data = data._replace(X=prepare_features(data.X, config))
     with Workers(2) as workers:

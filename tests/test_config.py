@@ -81,7 +81,7 @@ def test_ranges(name, low, high):
 )  # fmt: skip
 def test_ranges_of_tables(name):
     assert getattr(Config.from_dict({"tables": {name: 1}}).tables, name) == 1
-    for value in (0, -3, 2**31):
+    for value in (-1 if name == "limit" else 0, -3, 2**31):
         with pytest.raises(ConfigError, match=f"{name} is {value}, choose") as caught:
             Config.from_dict({"tables": {name: value}})
         one_line(caught)

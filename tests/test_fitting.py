@@ -109,6 +109,18 @@ def test_recall_needs_no_validation_data_but_tables():
     assert "recall@5" not in records[-1]
 
 
+@pytest.mark.parametrize("limit", [0, 4])
+def test_tables_that_training_does_not_look_into_are_made_after_every_epoch(limit):
+    records, settings_ = [], QUICK | {"tables": {"limit": limit, "rebuild_every": 3}}
+    model = fit_model(dataset(), settings_, events=FitEvents(on_epoch=records.append))
+    assert len(records) == 3
+    assert min(record["recall@5"] for record in records) > 0.5
+    index = model.network.indexes[-1]
+    assert index.trains == (limit > 0)
+    fresh = index.family.codes(index._hashable(model.network.output.weight))
+    assert np.array_equal(index.tables.codes, fresh)
+
+
 def test_same_model_whatever_the_threads():
     one, two = (fit_model(dataset(), QUICK | {"threads": n}) for n in (1, 2))
     np.testing.assert_array_equal(one.network.output.weight, two.network.output.weight)

@@ -30,12 +30,12 @@ class TableConfig:
     l: int = 1  # tables  # noqa: E741
     n_buckets: int | None = None  # of centroids; None: sqrt(8 N)
     probes: int = 4  # buckets looked into in every table while training
-    limit: int = 8  # most neurons retrieved for an example while training
+    limit: int = 8  # most neurons retrieved for an example while training; 0: no lookup then
     predict_probes: int = 4  # buckets looked into in every table when predicting
     predict_limit: int = 512  # most neurons retrieved for an example when predicting
     postings: int = 128  # labels that the wide path files under each feature
-    wide_limit: int = 24  # most labels retrieved through them while training
-    predict_wide_limit: int = 256  # and when predicting
+    wide_limit: int = 16  # most labels retrieved through them while training
+    predict_wide_limit: int = 128  # and when predicting
     cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
     min_count: int = 2  # collisions that "threshold" asks for
@@ -49,7 +49,8 @@ class TableConfig:
         _check_choice("strategy", self.strategy, STRATEGIES)
         for field_ in dataclasses.fields(self):
             if field_.type in ("int", int):
-                _check_range(field_.name, getattr(self, field_.name), 1, 2**31 - 1)
+                least = 0 if field_.name == "limit" else 1
+                _check_range(field_.name, getattr(self, field_.name), least, 2**31 - 1)
         _check_range("rebuild_decay", self.rebuild_decay, 0, 10)
         _check_range("max_drift", self.max_drift, 0, 1)
         if self.n_buckets is not None:
@@ -140,6 +141,8 @@ class Config:
             raise ConfigError("hidden is empty, give the width of at least one layer")
         for width in self.hidden:
             _check_range("hidden", width, 1, 2**24)
+        if self.hidden_tables is not None:
+            _check_range("hidden_tables.limit", self.hidden_tables.limit, 1, 2**31 - 1)
         _check_choice("loss", self.loss, LOSSES)
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("schedule", self.schedule, SCHEDULES)

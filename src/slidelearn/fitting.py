@@ -230,7 +230,8 @@ class _Run:
                     self.data.X, self.data.Y, workers, show=self.show, stop=self.stop
                 )
                 self.epoch_began = None
-                if self.stopped or number == epochs - 1:
+                last = self.stopped or number == epochs - 1
+                if last or not self.trainer.tables_follow:
                     self.refresh(workers)
                 self.tell(done, workers)
             except KeyboardInterrupt:

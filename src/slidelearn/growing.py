@@ -57,7 +57,8 @@ def grow_network(
     if n_new:
         index = NeuronIndex(config.tables, config.seed)
         sample = np.sort(rng.permutation(X.shape[0])[:_QUERIES])
-        index.fit(network.output.weight, hidden_rows(network, sparse_rows(X[sample])), workers)
+        if index.trains:
+            index.fit(network.output.weight, hidden_rows(network, sparse_rows(X[sample])), workers)
         network = network._replace(indexes=(*network.indexes[:-1], index))
     return with_postings(network), own
 

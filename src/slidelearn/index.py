@@ -186,6 +186,11 @@ class NeuronIndex:
         return Pairs(found.indptr, found.neurons)
 
     @property
+    def trains(self) -> bool:
+        """Whether training looks neurons up, so that the tables must follow them."""
+        return self.config.limit > 0
+
+    @property
     def train_size(self) -> Lookup:
         """What a lookup may find in training."""
         return Lookup(self.config.probes, self.config.limit, self.config.wide_limit)

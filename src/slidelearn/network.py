@@ -152,12 +152,14 @@ def retrieve_labels(
     network: Network, x: Rows, h: Rows, size: Lookup, first_example: int | None = None
 ) -> Pairs:
     """Find output neurons by hidden vectors h in the index, by inputs x in the postings."""
-    index = network.indexes[-1]
+    index, postings = network.indexes[-1], network.postings
     assert index is not None
-    found = index.lookup(h, size, first_example)
-    if network.postings is None:
+    found = Pairs(np.zeros(h.n + 1, np.int64), np.empty(0, np.int32))
+    if size.limit:
+        found = index.lookup(h, size, first_example)
+    if postings is None:
         return found
-    return unite(best_labels(x, network.postings, size.wide_limit), found)
+    return unite(best_labels(x, postings, size.wide_limit), found)
 
 
 def _dense_forward(

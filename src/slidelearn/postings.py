@@ -30,12 +30,15 @@ class Postings(NamedTuple):
         Their wide weights when they were filed.
     bias : float32 array of shape (n_labels,)
         What every label's logit starts from.
+    top_bias : float32
+        The largest of them.
     """
 
     indptr: NDArray[np.int64]
     labels: NDArray[np.int32]
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
+    top_bias: np.float32
 
 
 def make_postings(wide: Wide, n_features: int, size: int, bias: NDArray[np.float32]) -> Postings:
@@ -52,9 +55,9 @@ def make_postings(wide: Wide, n_features: int, size: int, bias: NDArray[np.float
     counts = np.zeros(n_features, np.int64)
     _count(wide.features, counts)
     indptr = np.concatenate(([0], np.cumsum(np.minimum(counts, size))))
-    postings = Postings(
-        indptr, np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32), bias
-    )
+    labels, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    top = np.float32(bias.max(initial=-np.inf))
+    postings = Postings(indptr, labels, weights, bias, top)
     _file(wide, postings, np.zeros(n_features, np.int32))
     return postings
 
@@ -129,7 +132,7 @@ def best_labels(x: Rows, postings: Postings, limit: int) -> Pairs:
     Examples
     --------
     >>> postings = Postings(np.array([0, 2]), np.array([4, 7], np.int32),
-    ...                     np.array([1, 2], np.float32), np.zeros(9, np.float32))
+    ...                     np.array([1, 2], np.float32), np.zeros(9, np.float32), np.float32(0))
     >>> x = Rows(np.array([0, 1]), np.array([0], np.int32), np.array([3.0], np.float32), 1, False)
     >>> best_labels(x, postings, limit=1).neurons.tolist()
     [7]
@@ -172,10 +175,12 @@ def _retrieve(
                 scores[label] += value * postings.weights[q]
         kept, labels = 0, neurons[indptr[i] : indptr[i] + limit]
         for label in touched[:n_touched]:
-            if scores[label] == 0:
-                continue  # weighs nothing, or was ranked already
-            key = scores[label] + postings.bias[label]
+            score = scores[label]
             scores[label] = 0
+            hopeless = kept == limit and score + postings.top_bias < keys[0]
+            if hopeless or score == 0:  # 0 weighs nothing, or was ranked already
+                continue
+            key = score + postings.bias[label]
             if kept < limit:
                 _rise(keys, labels, kept, key, label)
                 kept += 1

@@ -119,7 +119,10 @@ class Trainer:
         trainer.network = network
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         trainer.prior = make_prior(counts, own=int(config.starts_at_examples))
-        trainer.fit_index(len(network.hidden), X, workers)
+        if trainer.tables_follow:
+            trainer.fit_index(len(network.hidden), X, workers)
+        else:
+            trainer.network = with_postings(trainer.network)
         trainer.seconds = time.perf_counter() - began
         return trainer
 
@@ -174,6 +177,15 @@ class Trainer:
             loss / max(done, 1), share,
         )  # fmt: skip
 
+    @property
+    def tables_follow(self) -> bool:
+        """Whether training looks into all tables, and keeps them in step with the neurons.
+
+        If the wide path's tables alone find the hard negatives, those of the output layer are made
+        for predictions, by `fit_index`.
+        """
+        return all(index is None or index.trains for index in self.network.indexes)
+
     def _schedules(self) -> list[Schedule | None]:
         """Rebuild schedules of every layer, as they stand after the steps so far."""
         schedules: list[Schedule | None] = []
@@ -194,9 +206,9 @@ class Trainer:
         began = time.perf_counter()
         self._fold_prior()
         moved = np.flatnonzero(self._moved[depth])
-        if index.drift(weight, moved, workers) > index.config.max_drift:
+        if index.trains and index.drift(weight, moved, workers) > index.config.max_drift:
             index.fit(weight, self._queries(depth, X), workers)
-        else:
+        elif index.trains:
             index.refile(weight, moved, workers)
         self._finish_index(depth, began)
 

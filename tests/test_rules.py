@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from slidelearn.rules import choose_config
+
+
+def shape(n, width):
+    return csr_matrix((n, width), dtype=np.float32)
+
+
+def config_of(n, n_features, n_labels, overrides=None):
+    return choose_config(shape(n, n_features), shape(n, n_labels), overrides)
+
+
+def test_narrow_layers_are_computed_in_full():
+    config = config_of(10_000, 5000, 2000)
+    assert config.tail >= 2000
+    assert config.wide == 0
+    assert config.hidden == (2048,)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "n_labels", "width"),
+    [(50_000, 40_000, 1024), (100_000, 480_000, 512), (10**6, 40_000, 256), (10**4, 10**7, 128)],
+)
+def test_the_hidden_layer_fits_into_memory(n_features, n_labels, width):
+    assert config_of(100_000, n_features, n_labels).hidden == (width,)
+    assert config_of(100_000, n_features, n_labels, {"hidden": [7]}).hidden == (7,)
+
+
+def test_the_wide_path_finds_the_hard_negatives_where_there_is_one():
+    config = config_of(10_000, 5000, 3000)
+    assert (config.tables.limit, config.tables.predict_limit) == (0, 32)
+    kept = config_of(10_000, 5000, 3000, {"tables": {"limit": 5, "l": 2}}).tables
+    assert (kept.limit, kept.predict_limit, kept.l) == (5, 32, 2)
+    alone = config_of(10_000, 5000, 3000, {"wide": 0.0}).tables
+    assert alone.limit > 0
+    assert alone.predict_limit > 32
+
+
+def test_measurements_get_no_sparse_paths():
+    X = csr_matrix(np.ones((300, 20), np.float32))
+    config = choose_config(X, shape(300, 3000))
+    assert (config.wide, config.neighbours, config.normalize) == (0, 0, False)
+    assert config.tables.limit > 0
