@@ -5,7 +5,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_machine"]
+__all__ = ["describe_machine", "peak_memory"]
 
 
 def describe_machine() -> dict[str, Any]:
@@ -22,3 +22,11 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
     }
+
+
+def peak_memory() -> float:
+    """Peak memory of this process in MB; getrusage would count that of the one it came from."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")

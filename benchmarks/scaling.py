@@ -8,7 +8,6 @@ say which it is; an example has the features of its label and a random one.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import time
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from benchmarks.machine import peak_memory
 from slidelearn.compiling import compile_kernels
 from slidelearn.predicting import predict_topk
 from slidelearn.rules import choose_config
@@ -68,7 +68,7 @@ def measure(n_labels: int, options: argparse.Namespace) -> dict[str, float]:
         "predict_ms": 1000 * predicting / 2000,
         "p@1": 100 * float((top.labels[:, 0] == Y[:2000].indices).mean()),
         "active": report.active_share[-1] * n_labels,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_memory(),
     }
 
 

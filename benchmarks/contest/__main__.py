@@ -1,7 +1,6 @@
 """One stage of a contestant: ``python -m contest STAGE ENTRY DATA MODEL FACTS THREADS BUDGET``."""
 
 import json
-import resource
 import sys
 import time
 from importlib import import_module
@@ -19,18 +18,18 @@ _SINGLE_SECONDS = 60.0  # or as many as that takes
 def train(contestant: Contestant) -> dict[str, Any]:
     """Train; wall and CPU seconds without loading the data, and peak memory with it."""
     X, Y = contestant.load_training_data()
+    contestant.prepare(X, Y)
     began, cpu = time.perf_counter(), time.process_time()
     contestant.train(X, Y)
     seconds = time.perf_counter() - began - contestant.paused
     cpu = time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     points = np.array([top for _, top in contestant.curve], np.int64)
     np.save(contestant.model.with_name(contestant.model.name + ".curve.npy"), points)
     return {
         "settings": contestant.settings,
         "train_seconds": round(seconds, 1),
         "train_cpu_seconds": round(cpu, 1),
-        "train_peak_mb": round(peak),
+        "train_peak_mb": round(_peak_mb()),
         "model_mb": round(_size(contestant.model) / 2**20, 1),
         "curve_seconds": [round(seconds, 1) for seconds, _ in contestant.curve],
     }
@@ -68,6 +67,14 @@ def _time_singles(contestant: Contestant, X: Any) -> list[float]:
         if sum(times) > 1000 * _SINGLE_SECONDS:
             break
     return times
+
+
+def _peak_mb() -> float:
+    """Peak memory of this process; getrusage would count that of the process it came from."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
 
 
 def _size(path: Path) -> int:

@@ -33,6 +33,9 @@ class Contestant:
         """Features, of length 1, and labels."""
         return load_rows(self.data / "train_X.npz"), load_rows(self.data / "train_Y.npz")
 
+    def prepare(self, X: csr_matrix, Y: csr_matrix) -> None:
+        """Do what is done once on a machine, not once for each model."""
+
     def train(self, X: csr_matrix, Y: csr_matrix) -> None:
         """Train and leave a model in the folder."""
         raise NotImplementedError

@@ -23,10 +23,11 @@ class Slide(Contestant):
     settings = "defaults; hashed prediction; kernels compiled before"
     exact = False
 
-    def train(self, X: csr_matrix, Y: csr_matrix) -> None:
-        data = Dataset(X, Y)
+    def prepare(self, X: csr_matrix, Y: csr_matrix) -> None:
         compile_kernels(choose_config(X, Y, self._overrides()), X.shape[1], Y.shape[1])
-        save_model(fit_model(data, self._overrides()), self.model)
+
+    def train(self, X: csr_matrix, Y: csr_matrix) -> None:
+        save_model(fit_model(Dataset(X, Y), self._overrides()), self.model)
 
     def _overrides(self) -> dict[str, int]:
         return {"threads": self.threads}
@@ -56,7 +57,6 @@ class SlideCurve(Slide):
         from slidelearn.model import Model
 
         config = choose_config(X, Y, self._overrides())
-        compile_kernels(config, X.shape[1], Y.shape[1])
         ones, began = np.ones(Y.shape[1]), time.perf_counter()
         with Workers(self.threads) as workers:
             trainer = Trainer.start(config, X, Y, workers)
@@ -71,5 +71,6 @@ class SlideCurve(Slide):
                         self.note_curve(time.perf_counter() - began - self.paused)
 
                 trainer.run_epoch(X, Y, workers, show=show)
+            trainer.fit_index(len(config.hidden), X, workers)
         self.network.network = trainer.network
         save_model(self.network, self.model)

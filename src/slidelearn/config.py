@@ -129,7 +129,7 @@ class Config:
     prior_lr: float = 0.3
     wide: float = 30.0
     neighbours: int = 50
-    vote: float = 2.0
+    vote: float = 1.5
     normalize: bool = True
     seed: int = 0
     threads: int = 0  # 0: as many as the process may use

@@ -133,6 +133,9 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
     def partial_fit(self, X: Any, Y: Any, classes: ArrayLike | None = None) -> Self:
         """Train one epoch on more examples, which may have labels never seen before.
 
+        The examples join those that vote in predictions, each time that they are given: for several
+        passes over the same data, call `fit` with more epochs.
+
         Parameters
         ----------
         X, Y
