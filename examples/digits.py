@@ -68,6 +68,7 @@ _HASHED = Config(
     start="random",
     temperature=1.0,
     wide=0.0,
+    neighbours=0,
     normalize=False,
 )
 _DENSE = replace(_HASHED, hidden_tables=None, tail=_LABELS)
