@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.layers import Pairs
 from slidelearn.postings import Postings, best_labels, make_postings
 from slidelearn.rows import Rows, sparse_rows
+from slidelearn.scratch import zeros
 from slidelearn.wide import Wide, add_pair_scores, find_hits
 
 __all__ = ["Memory", "Votes", "add_block_votes", "add_pair_votes", "extend_memory", "find_votes",
@@ -122,10 +123,11 @@ def find_votes(memory: Memory, x: Rows) -> Votes:
     near = best_labels(x, memory.postings, memory.limit)
     cosines = np.zeros(len(near.neurons), np.float32)
     add_pair_scores(memory.examples, find_hits(x, memory.examples, near), cosines)
-    sizes = np.diff(memory.labels.indptr)[near.neurons]
-    labels, gains = np.empty(int(sizes.sum()), np.int32), np.empty(int(sizes.sum()), np.float32)
-    indptr, sums = np.zeros(x.n + 1, np.int64), np.zeros(memory.n_labels, np.float32)
-    _count_votes(memory.labels, near, cosines, sums, indptr, labels, gains)
+    starts = memory.labels.indptr
+    most = int((starts[near.neurons + 1] - starts[near.neurons]).sum())
+    labels, gains = np.empty(most, np.int32), np.empty(most, np.float32)
+    indptr = np.zeros(x.n + 1, np.int64)
+    _count_votes(memory.labels, near, cosines, zeros(memory.n_labels), indptr, labels, gains)
     gains = np.float32(memory.strength) * gains[: indptr[-1]]
     return Votes(Pairs(indptr, labels[: indptr[-1]]), gains)
 
@@ -142,7 +144,7 @@ def _count_votes(
 ) -> None:
     """Share the votes of every row's neighbours, cosines (n_near,), out to labels, packed as CSR.
 
-    ``sums`` is scratch (n_labels,), zero before and after.
+    ``sums`` is scratch (n_labels,) or longer, zero before and after.
     """
     for i in range(len(near.indptr) - 1):
         place, total, nearest = indptr[i], np.float32(0), np.float32(0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from slidelearn.layers import Pairs
 from slidelearn.rows import Rows
+from slidelearn.scratch import zeros
 from slidelearn.wide import Wide
 
 __all__ = ["Postings", "best_labels", "make_postings"]
@@ -139,8 +140,7 @@ def best_labels(x: Rows, postings: Postings, limit: int) -> Pairs:
     """
     indptr = np.zeros(x.n + 1, np.int64)
     neurons = np.empty(x.n * limit, np.int32)
-    scores = np.zeros(len(postings.bias), np.float32)
-    _retrieve(x, postings, limit, scores, indptr, neurons)
+    _retrieve(x, postings, limit, zeros(len(postings.bias)), indptr, neurons)
     return Pairs(indptr, neurons[: indptr[-1]])
 
 
@@ -155,7 +155,7 @@ def _retrieve(
 ) -> None:
     """Sum the weights of all labels in an example's buckets and keep the best, packed as CSR.
 
-    ``scores`` is scratch (n_labels,), zero before and after.
+    ``scores`` is scratch (n_labels,) or longer, zero before and after.
     """
     keys, touched = np.empty(limit, np.float32), np.empty(0, np.int32)
     for i in range(len(x.indptr) - 1):

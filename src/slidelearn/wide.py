@@ -15,6 +15,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.layers import Groups, Pairs
 from slidelearn.rows import Rows, concatenate_indptr, sparse_rows
+from slidelearn.scratch import zeros
 
 __all__ = [
     "Columns",
@@ -198,10 +199,11 @@ def find_hits(x: Rows, wide: Wide, pairs: Pairs) -> Hits:
     ([0, 0, 2], [1, 2], [2.0, 5.0])
     """
     n_own = np.repeat(np.diff(x.indptr), np.diff(pairs.indptr))
-    most = int(np.minimum(n_own, np.diff(wide.indptr)[pairs.neurons]).sum())
+    sizes = wide.indptr[pairs.neurons + 1] - wide.indptr[pairs.neurons]
+    most = int(np.minimum(n_own, sizes).sum())
     indptr = np.zeros(len(pairs.neurons) + 1, np.int64)
     places, values = np.empty(most, np.int64), np.empty(most, np.float32)
-    _find_hits(x, wide, pairs, np.zeros(x.width, np.float32), indptr, places, values)
+    _find_hits(x, wide, pairs, zeros(x.width), indptr, places, values)
     return Hits(indptr, places[: indptr[-1]], values[: indptr[-1]])
 
 
