@@ -121,7 +121,7 @@ def in_batch_labels(n: int) -> Any:
     )()
 
 
-def variants(config: Config, n: int) -> dict[str, Variant]:
+def variants(config: Config, n: int, n_labels: int) -> dict[str, Variant]:
     """Every variant by name; those of retrieval only where there are tables."""
     width = config.hidden[0]
     always = {
@@ -153,7 +153,7 @@ def variants(config: Config, n: int) -> dict[str, Variant]:
         "in-batch labels as tail": Variant({}, partial(in_batch_labels, n)),
         "tail without weights": Variant({}, without_weights),
     }
-    return always | (searched | families if config.tail < 2000 else {})
+    return always | (searched | families if config.tail < n_labels else {})
 
 
 def _both(*patches: Callable[[], Any]) -> Callable[[], Any]:
@@ -200,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     split = split_validation(load_part(options.dataset, "train"), options.limit)
     base = choose_config(split.train.X, split.train.Y)
-    chosen = variants(base, split.train.X.shape[0])
+    chosen = variants(base, *split.train.Y.shape)
     names = options.only.split(",") if options.only else list(chosen)
     figures: dict[str, list[dict[str, float]]] = {}
     print("| variant | seconds | P@1 | P@5 | PSP@1 |\n|---|---|---|---|---|")

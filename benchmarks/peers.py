@@ -47,15 +47,15 @@ _THREADS = ("OMP", "MKL", "OPENBLAS", "RAYON", "NUMBA")
 def write_data(dataset: Path, folder: Path) -> tuple[Any, np.ndarray]:
     """Write the files that contestants read; returns the test labels and inverse propensities."""
     folder.mkdir(parents=True, exist_ok=True)
+    parts = {}
     for part in ("train", "test"):
         data = load_part(dataset, part)
         data = data._replace(X=prepare_features(data.X, Config()))
         save_npz(folder / f"{part}_X.npz", data.X, compressed=False)
         save_npz(folder / f"{part}_Y.npz", data.Y.astype(np.float32), compressed=False)
-        if part == "train":
-            save_dataset(data, folder / "train.txt")
-            weights = propensity(data.Y)
-    return data.Y, weights
+        parts[part] = data
+    save_dataset(parts["train"], folder / "train.txt")
+    return parts["test"].Y, propensity(parts["train"].Y)
 
 
 def run_stage(stage: str, name: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from numba import njit
 from threadpoolctl import threadpool_limits
 
 from benchmarks.problem import load_part
-from slidelearn import network as network_module
 from slidelearn import step as step_module
 from slidelearn.compiling import compile_kernels
 from slidelearn.datasets import Dataset
@@ -35,7 +34,14 @@ _PHASES = {
     "wide pairs": ("find_hits", "add_pair_scores"),
     "shared products": ("product", "input_gradient"),
     "wide tail": ("columns_of", "add_block_scores"),
-    "loss": ("stratified_loss", "add_prior", "prior_gradient", "leave_out", "own_lengths"),
+    "loss": (
+        "stratified_loss",
+        "pair_classes",
+        "add_prior",
+        "prior_gradient",
+        "leave_out",
+        "own_lengths",
+    ),
     "grouping": ("group_entries", "_merge", "concatenate_hits", "join_strata"),
     "hidden update": ("_update_dense",),
     "output update": ("_update_hashed",),
@@ -172,8 +178,6 @@ def main() -> None:
     data = data._replace(X=prepare_features(data.X, config))
     with Workers(2) as workers:
         trainer = Trainer.start(config, data.X, data.Y, workers)
-    if network_module.retrieve_labels is not step_module.retrieve_labels:
-        raise RuntimeError("slidelearn.step does not look functions up where this script sets them")
     rates = measure_rates(data.Y.shape[1], config.hidden[-1] + 1)
     count_work(trainer, data, 10)
     before = trainer.seconds

@@ -8,7 +8,14 @@ from batches import random_labels
 from problems import clusters
 from slidelearn.config import Config
 from slidelearn.layers import Pairs
-from slidelearn.prior import add_prior, fold_prior, make_prior, move_prior, prior_gradient
+from slidelearn.prior import (
+    add_prior,
+    fold_prior,
+    make_prior,
+    move_prior,
+    pair_classes,
+    prior_gradient,
+)
 from slidelearn.sampling import Tail, join_strata
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
@@ -35,7 +42,8 @@ def test_labels_of_a_class_share_a_bias(own):
     prior.bias[:] = rng.standard_normal(len(prior.bias))
     owners = np.repeat(np.arange(N), np.diff(strata.indptr))
     pairs, shared = np.zeros(len(strata.neurons), np.float32), np.zeros((N, 3), np.float32)
-    add_prior(prior, strata, pairs, shared)
+    own_classes = pair_classes(prior, strata)
+    add_prior(prior, strata, own_classes, pairs, shared)
     classes = naive.prior_classes(COUNTS, own * Y.toarray().astype(int))
     assert_allclose(pairs, prior.bias[classes[owners, strata.neurons]])
     without = naive.prior_classes(COUNTS, 0)
@@ -44,7 +52,7 @@ def test_labels_of_a_class_share_a_bias(own):
     shared[:] = rng.standard_normal(shared.shape)
     ref = np.bincount(classes[owners, strata.neurons], pairs, len(prior.bias))
     ref += np.bincount(without[strata.shared], shared.sum(axis=0), len(prior.bias))
-    gradient = prior_gradient(prior, strata, pairs, shared)
+    gradient = prior_gradient(prior, strata, own_classes, pairs, shared)
     assert_allclose(gradient, ref, rtol=1e-5, atol=1e-5)
     before = prior.bias.copy()
     move_prior(prior, gradient, 0.2)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from contest.contestant import Contestant, load_rows
+from machine import peak_memory
 
 _SINGLES = 500  # examples that are predicted one by one
 _SINGLE_SECONDS = 60.0  # or as many as that takes
@@ -29,7 +30,7 @@ def train(contestant: Contestant) -> dict[str, Any]:
         "settings": contestant.settings,
         "train_seconds": round(seconds, 1),
         "train_cpu_seconds": round(cpu, 1),
-        "train_peak_mb": round(_peak_mb()),
+        "train_peak_mb": round(peak_memory()),
         "model_mb": round(_size(contestant.model) / 2**20, 1),
         "curve_seconds": [round(seconds, 1) for seconds, _ in contestant.curve],
     }
@@ -67,14 +68,6 @@ def _time_singles(contestant: Contestant, X: Any) -> list[float]:
         if sum(times) > 1000 * _SINGLE_SECONDS:
             break
     return times
-
-
-def _peak_mb() -> float:
-    """Peak memory of this process; getrusage would count that of the process it came from."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
 
 
 def _size(path: Path) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
 from slidelearn.rows import Rows, add_scaled_row, dot_row
@@ -19,6 +20,7 @@ __all__ = [
     "make_layer",
     "pair_input_gradient",
     "pair_logits",
+    "pairs_of",
     "update_rows",
 ]
 
@@ -62,6 +64,18 @@ class Pairs(NamedTuple):
 
     indptr: NDArray[np.int64]
     neurons: NDArray[np.int32]
+
+
+def pairs_of(Y: csr_matrix) -> Pairs:
+    """Labels Y (n, l) as the pairs of their examples.
+
+    Examples
+    --------
+    >>> pairs_of(csr_matrix([[0, 1], [1, 1]])).neurons.tolist()
+    [1, 0, 1]
+    """
+    indptr = Y.indptr.astype(np.int64, copy=False)
+    return Pairs(indptr, Y.indices.astype(np.int32, copy=False))
 
 
 class Groups(NamedTuple):

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
-from slidelearn.layers import Pairs
+from slidelearn.layers import Pairs, pairs_of
 from slidelearn.postings import Postings, best_labels, make_postings
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.scratch import zeros
@@ -84,37 +84,23 @@ def make_memory(X: csr_matrix, Y: csr_matrix, *, limit: int, strength: float) ->
     """
     x = sparse_rows(X)
     examples = Wide(x.indptr, x.indices, x.values, np.empty(0, np.float32))
-    labels = Pairs(Y.indptr.astype(np.int64), Y.indices.astype(np.int32, copy=False))
     nothing = np.zeros(X.shape[0], np.float32)
     postings = make_postings(examples, X.shape[1], _PER_FEATURE, nothing)
-    return Memory(examples, labels, postings, Y.shape[1], limit, strength)
+    return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, strength)
 
 
 def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
     """Remember more examples; their labels Y (n, l) are those of the memory and maybe more."""
-    old, new = memory.examples, sparse_rows(X)
-    features = _join(old.indptr, old.features, new.indptr, new.indices)
-    labels = _join(*memory.labels, Y.indptr, Y.indices)
-    values = np.concatenate([old.weights, new.values])
-    n = len(features[0]) - 1
+    old, labels = memory.examples, memory.labels
+    n = len(labels.indptr) - 1
+    old_X = csr_matrix((old.weights, old.features, old.indptr), (n, X.shape[1]))
+    ones = np.ones(len(labels.neurons), np.uint8)
+    old_Y = csr_matrix((ones, labels.neurons, labels.indptr), (n, Y.shape[1]))
     return make_memory(
-        csr_matrix((values, features[1], features[0]), shape=(n, X.shape[1])),
-        csr_matrix((np.ones(len(labels[1]), np.uint8), labels[1], labels[0]), (n, Y.shape[1])),
+        vstack([old_X, X], format="csr"),
+        vstack([old_Y, Y], format="csr"),
         limit=memory.limit,
         strength=memory.strength,
-    )
-
-
-def _join(
-    indptr: NDArray[np.integer],
-    indices: NDArray[np.integer],
-    more_indptr: NDArray[np.integer],
-    more_indices: NDArray[np.integer],
-) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Put the rows of two CSR structures one behind the other."""
-    return (
-        np.concatenate([indptr, more_indptr[1:] + indptr[-1]]),
-        np.concatenate([indices, more_indices]),
     )
 
 

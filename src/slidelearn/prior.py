@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from slidelearn.losses import Strata
 from slidelearn.rows import BIAS_INPUT
 
-__all__ = ["Prior", "add_prior", "fold_prior", "make_prior", "move_prior", "prior_gradient"]
+__all__ = [
+    "Prior",
+    "add_prior",
+    "fold_prior",
+    "make_prior",
+    "move_prior",
+    "pair_classes",
+    "prior_gradient",
+]
 
 _PER_DOUBLING = 2  # classes for every doubling of the count
 
@@ -64,7 +72,7 @@ def _classes(counts: NDArray[np.integer]) -> NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
-def _pair_classes(prior: Prior, strata: Strata) -> NDArray[np.int32]:
+def pair_classes(prior: Prior, strata: Strata) -> NDArray[np.int32]:
     """Class of every pair, (n_pairs,)."""
     classes = prior.classes[strata.neurons]
     for i in range(len(strata.indptr) - 1):
@@ -77,11 +85,11 @@ def _pair_classes(prior: Prior, strata: Strata) -> NDArray[np.int32]:
 def add_prior(
     prior: Prior,
     strata: Strata,
+    classes: NDArray[np.int32],
     pair_logits: NDArray[np.float32],
     shared_logits: NDArray[np.float32],
 ) -> None:
-    """Add the biases to logits (n_pairs,) and (n, m)."""
-    classes = _pair_classes(prior, strata)
+    """Add the biases to logits (n_pairs,) and (n, m); ``classes`` (n_pairs,) are of the pairs."""
     for p in range(len(pair_logits)):
         pair_logits[p] += prior.bias[classes[p]]
     for j in range(shared_logits.shape[1]):
@@ -94,12 +102,12 @@ def add_prior(
 def prior_gradient(
     prior: Prior,
     strata: Strata,
+    classes: NDArray[np.int32],
     pair_deltas: NDArray[np.float32],
     shared_deltas: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    """Gradient of the biases, (n_classes,), from those of the logits."""
+    """Gradient of the biases, (n_classes,), from those of the logits; see `add_prior`."""
     gradient = np.zeros(len(prior.bias), np.float64)
-    classes = _pair_classes(prior, strata)
     for p in range(len(pair_deltas)):
         gradient[classes[p]] += pair_deltas[p]
     for i in range(shared_deltas.shape[0]):

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.layers import Pairs
+from slidelearn.layers import Pairs, pairs_of
 from slidelearn.losses import Strata
 
 __all__ = ["Chances", "Tail", "draw_tail", "join_strata", "tail_chances", "unite"]
@@ -113,7 +113,7 @@ def join_strata(
         lone = np.zeros(Y.shape[1], np.bool_)
     if found is None:
         found = Pairs(np.zeros(n + 1, np.int64), np.empty(0, np.int32))
-    labels = Pairs(Y.indptr.astype(np.int64), Y.indices.astype(np.int32, copy=False))
+    labels = pairs_of(Y)
     indptr, n_targets = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
     neurons = np.empty(len(labels.neurons) + len(found.neurons), np.int32)
     _join(labels, lone, found, indptr, n_targets, neurons)

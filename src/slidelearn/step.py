@@ -20,7 +20,7 @@ from slidelearn.layers import (
 from slidelearn.losses import LOSS_KINDS, Strata, stratified_loss
 from slidelearn.network import Network, Trace, hidden_rows, retrieve_labels
 from slidelearn.optimizers import Step
-from slidelearn.prior import Prior, add_prior, move_prior, prior_gradient
+from slidelearn.prior import Prior, add_prior, move_prior, pair_classes, prior_gradient
 from slidelearn.rows import (
     BIAS_INPUT,
     Rows,
@@ -188,10 +188,14 @@ def _forward_and_back(
     if own is not None:
         lengths = own_lengths(h, traces[-1].z, network.mean)
         leave_out(x, lengths, strata, own, 1 - config.input_dropout, delta)
-    if prior is not None:
-        add_prior(prior, strata, delta, shared_delta)
-    loss = stratified_loss(LOSS_KINDS[config.loss], strata, delta, shared_delta)
-    gradient = None if prior is None else prior_gradient(prior, strata, delta, shared_delta)
+    kind, gradient = LOSS_KINDS[config.loss], None
+    if prior is None:
+        loss = stratified_loss(kind, strata, delta, shared_delta)
+    else:
+        classes = pair_classes(prior, strata)
+        add_prior(prior, strata, classes, delta, shared_delta)
+        loss = stratified_loss(kind, strata, delta, shared_delta)
+        gradient = prior_gradient(prior, strata, classes, delta, shared_delta)
     upstream = input_gradient(h, batch.tail_weight, shared_delta)
     pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
     hidden = _back(network.hidden, traces, h, upstream)

@@ -52,7 +52,7 @@ def _names(model: "Model") -> list[str]:
 
 
 def _parts(model: "Model") -> list[_Part]:
-    """Every layer, the wide path and the memory, with the memory of each."""
+    """Every layer, the wide path and the remembered examples, with the bytes of each."""
     network = model.network
     parts = []
     layers = (*network.hidden, network.output)
