@@ -198,7 +198,7 @@ def print_phases(
         spent = sum(clock.seconds[name] for name in names)
         rest -= spent
         floor = least.get(phase)
-        beside = ("", "") if floor is None else (f"{1e6 * floor / n:.1f}", f"{spent / floor:.1f}")
+        beside = ("", "") if not floor else (f"{1e6 * floor / n:.1f}", f"{spent / floor:.1f}")
         print(f"| {phase} | {1e6 * spent / n:.1f} | {100 * spent / whole:.0f} % | "
               f"{beside[0]} | {beside[1]} |")  # fmt: skip
     total = sum(least.values())

@@ -172,6 +172,7 @@ def continue_model(
             step=done["steps"],
             seconds=done["train_seconds"],
         )
+        trainer.make_tables(ready.X, workers)
         run = _Run(trainer, ready, check, events, compile_seconds)
         run.train(epochs, workers)
     facts = done | {"n_examples": done["n_examples"] + data.X.shape[0]} | run.facts()

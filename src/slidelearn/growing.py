@@ -10,16 +10,13 @@ from slidelearn.config import Config
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
 from slidelearn.memory import extend_memory
-from slidelearn.network import Network, hidden_rows, make_network, with_postings
+from slidelearn.network import Network, make_network
 from slidelearn.optimizers import Optimizer
-from slidelearn.rows import sparse_rows
 from slidelearn.start import OwnShare, start_network, trust
 from slidelearn.wide import Wide, make_wide
 from slidelearn.workers import Workers
 
 __all__ = ["grow_network"]
-
-_QUERIES = 2048  # examples that the tables of a grown layer are centred on
 
 
 def grow_network(
@@ -29,8 +26,8 @@ def grow_network(
 
     New output neurons start as in a new network, from the examples X (n, d) alone. The wide path
     gains every pair of a feature and a label that occurs for the first time: at its centroid where
-    the label is new to the path, at 0 otherwise. The memory gains the examples. Tables are made
-    anew.
+    the label is new to the path, at 0 otherwise. The memory gains the examples. Then
+    `Trainer.make_tables` has to file the labels anew.
     """
     known, n_new = network.n_labels, Y.shape[1] - network.n_labels
     counts = np.bincount(Y.indices, minlength=Y.shape[1])
@@ -52,15 +49,10 @@ def grow_network(
         network = network._replace(output=_join_layers(network.output, new.output))
     if network.memory is not None:
         network = network._replace(memory=extend_memory(network.memory, X, Y))
-    if config.tail >= network.n_labels:
-        return network, own
-    if n_new:
+    if n_new and config.tail < network.n_labels:
         index = NeuronIndex(config.tables, config.seed)
-        sample = np.sort(rng.permutation(X.shape[0])[:_QUERIES])
-        if index.trains:
-            index.fit(network.output.weight, hidden_rows(network, sparse_rows(X[sample])), workers)
         network = network._replace(indexes=(*network.indexes[:-1], index))
-    return with_postings(network), own
+    return network, own
 
 
 def _join_layers(old: Layer, new: Layer) -> Layer:

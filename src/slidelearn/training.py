@@ -119,10 +119,7 @@ class Trainer:
         trainer.network = network
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         trainer.prior = make_prior(counts, own=int(config.starts_at_examples))
-        if trainer.tables_follow:
-            trainer.fit_index(len(network.hidden), X, workers)
-        else:
-            trainer.network = with_postings(trainer.network)
+        trainer.make_tables(X, workers)
         trainer.seconds = time.perf_counter() - began
         return trainer
 
@@ -176,6 +173,14 @@ class Trainer:
             self.epoch, self.seconds, self.index_seconds, done / max(seconds, 1e-9),
             loss / max(done, 1), share,
         )  # fmt: skip
+
+    def make_tables(self, X: csr_matrix, workers: Workers) -> None:
+        """Make what training finds labels by: tables, if they are missing, and postings."""
+        index = self.network.indexes[-1]
+        if index is not None and index.trains and index.tables is None:
+            self.fit_index(len(self.network.hidden), X, workers)
+        else:
+            self.network = with_postings(self.network)
 
     @property
     def tables_follow(self) -> bool:
