@@ -103,6 +103,13 @@ class Config:
         Most training examples that vote for their labels in a prediction; 0 for none.
     vote : float
         What a label's logit gains if all votes are for it.
+    margin : float
+        What a label's logit loses where the margin of its classifier is 0; 0 for no classifiers.
+    margin_cost : float
+        What a squared hinge of 1 costs in their fit, where half the squared length is the rest.
+    rivals : int
+        Labels that every example is a negative of in their fit: at most so many that training
+        confused with its own, and as many that the wide path's tables find.
     normalize : bool
         Scale every example's features to length 1.
     """
@@ -130,6 +137,9 @@ class Config:
     wide: float = 30.0
     neighbours: int = 50
     vote: float = 1.5
+    margin: float = 1.0
+    margin_cost: float = 0.5
+    rivals: int = 20
     normalize: bool = True
     seed: int = 0
     threads: int = 0  # 0: as many as the process may use
@@ -149,7 +159,7 @@ class Config:
         _check_choice("start", self.start, ("centroid", "random"))
         for name in ("epochs", "batch_size"):
             _check_range(name, getattr(self, name), 1, 2**31 - 1)
-        for name in ("tail", "neighbours", "seed", "threads"):
+        for name in ("tail", "neighbours", "rivals", "seed", "threads"):
             _check_range(name, getattr(self, name), 0, 2**31 - 1)
         for name in (
             "lr",
@@ -161,6 +171,8 @@ class Config:
             "prior_lr",
             "wide",
             "vote",
+            "margin",
+            "margin_cost",
         ):
             _check_range(name, getattr(self, name), 0, 1e6)
         for name in ("dropout", "input_dropout"):
@@ -193,6 +205,11 @@ class Config:
         """
         start = base if base is not None else cls()
         return _replace(start, values, "")  # type: ignore[no-any-return]
+
+    @property
+    def n_rivals(self) -> int:
+        """Rivals that training keeps of every example."""
+        return self.rivals if self.margin else 0
 
     @property
     def starts_at_examples(self) -> bool:

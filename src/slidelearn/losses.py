@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["LOSS_KINDS", "Strata", "stratified_loss"]
+__all__ = ["LOSS_KINDS", "Strata", "mark_counted", "stratified_loss"]
 
 _SOFTMAX, _BCE, _HINGE = 0, 1, 2
 LOSS_KINDS = {"softmax": _SOFTMAX, "bce": _BCE, "hinge": _HINGE}
@@ -62,7 +62,7 @@ def stratified_loss(
     counted = np.empty(shared_logits.shape[1], np.bool_)
     for i in range(len(strata.indptr) - 1):
         start, end = strata.indptr[i], strata.indptr[i + 1]
-        _mark_counted(strata, start, end, counted)
+        mark_counted(strata, start, end, counted)
         pairs, tail, n_targets = pair_logits[start:end], shared_logits[i], strata.n_targets[i]
         ignored = pairs[n_targets : strata.n_labels[i]]
         ignored[:] = -np.inf
@@ -75,7 +75,7 @@ def stratified_loss(
 
 
 @njit(cache=True, nogil=True)
-def _mark_counted(strata: Strata, start: int, end: int, counted: NDArray[np.bool_]) -> None:
+def mark_counted(strata: Strata, start: int, end: int, counted: NDArray[np.bool_]) -> None:
     """Mark the members of the shared tail (m,) that are not among the pairs start to end."""
     counted[:] = True
     for p in range(start, end):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from slidelearn.config import Config
 from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
+from slidelearn.margins import Margins
 from slidelearn.memory import Memory
 from slidelearn.postings import Postings, best_labels, make_postings
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
@@ -39,6 +40,8 @@ class Network(NamedTuple):
         The wide path's own tables, beside those of the output layer.
     memory : Memory or None
         Training examples that vote for their labels in predictions.
+    margins : Margins or None
+        A classifier of each label, which speaks against it in predictions.
     """
 
     hidden: tuple[Layer, ...]
@@ -48,6 +51,7 @@ class Network(NamedTuple):
     indexes: tuple[NeuronIndex | None, ...]
     postings: Postings | None = None
     memory: Memory | None = None
+    margins: Margins | None = None
 
     @property
     def n_features(self) -> int:

@@ -15,6 +15,7 @@ from slidelearn.errors import DataError, ModelError
 from slidelearn.hashing import Centring, HashFamily, restore_family
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
+from slidelearn.margins import Margins
 from slidelearn.memory import Memory, make_memory
 from slidelearn.model import Model
 from slidelearn.network import Network, with_postings
@@ -55,6 +56,11 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
             arrays |= _index_arrays(f"{name}.index", index)
     if network.wide is not None:
         arrays |= {f"wide.{part}": array for part, array in network.wide._asdict().items()}
+    if network.margins is not None:
+        path = network.margins.path
+        arrays |= {"margins.weights": path.weights, "margins.bias": network.margins.bias}
+        if network.wide is None:  # which else has the same features
+            arrays |= {"margins.indptr": path.indptr, "margins.features": path.features}
     if network.memory is not None:
         examples, labels = network.memory.examples, network.memory.labels
         arrays |= {
@@ -99,9 +105,10 @@ def read_network(
         indexes.append(_read_index(file, path, "output", config.tables, size) if searched else None)
         wide = _read_wide(file, n_features, n_labels) if config.wide else None
         memory = _read_memory(file, config, n_features, n_labels) if config.neighbours else None
+        margins = _read_margins(file, config, wide, (n_features, n_labels))
         mean = file.take("mean", np.float32, (widths[-1],))
         inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
-    network = Network(tuple(hidden), mean, output, wide, tuple(indexes), memory=memory)
+    network = Network(tuple(hidden), mean, output, wide, tuple(indexes), None, memory, margins)
     return with_postings(network), inverse_propensity
 
 
@@ -202,6 +209,23 @@ def _read_wide(file: ArrayFile, n_features: int, n_labels: int) -> Wide:
     size = (len(features),)
     weights = file.take("wide.weights", np.float32, size)
     return Wide(indptr, features, weights, file.take("wide.squares", np.float32, size))
+
+
+def _read_margins(
+    file: ArrayFile, config: Config, wide: Wide | None, size: tuple[int, int]
+) -> Margins | None:
+    """The classifiers of labels, for ``size`` features and labels; training may have had none."""
+    if "margins.weights" not in file:
+        return None
+    n_features, n_labels = size
+    if wide is None:
+        names = ("margins.indptr", "margins.features")
+        indptr, features = _read_rows(file, names, n_labels, n_features)
+    else:
+        indptr, features = wide.indptr, wide.features
+    weights = file.take("margins.weights", np.float32, (len(features),))
+    path = Wide(indptr, features, weights, np.empty(0, np.float32))
+    return Margins(path, file.take("margins.bias", np.float32, (n_labels,)), config.margin)
 
 
 def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int) -> Memory:

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from slidelearn.heap import ranks_below, rise, sink
 from slidelearn.layers import Pairs
 from slidelearn.rows import Rows
 from slidelearn.scratch import zeros
@@ -79,52 +80,10 @@ def _file(wide: Wide, postings: Postings, filled: NDArray[np.int32]) -> None:
             start, end = postings.indptr[feature], postings.indptr[feature + 1]
             weights, labels = postings.weights[start:end], postings.labels[start:end]
             if filled[feature] < len(weights):
-                _rise(weights, labels, filled[feature], weight, n)
+                rise(weights, labels, filled[feature], weight, n)
                 filled[feature] += 1
             elif weight > weights[0]:
-                _sink(weights, labels, len(weights), weight, n)
-
-
-@njit(cache=True, nogil=True)
-def _rise(
-    keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
-) -> None:
-    """Add a label to a heap of ``size`` with the smallest key on top; smaller ids stay longer."""
-    child = size
-    while child > 0:
-        parent = (child - 1) >> 1
-        if not _below(key, label, keys[parent], labels[parent]):
-            break
-        keys[child], labels[child] = keys[parent], labels[parent]
-        child = parent
-    keys[child], labels[child] = key, label
-
-
-@njit(cache=True, nogil=True)
-def _sink(
-    keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
-) -> None:
-    """Put a label in the place of the smallest of a heap of ``size``."""
-    parent = 0
-    while True:
-        child = 2 * parent + 1
-        if child >= size:
-            break
-        if child + 1 < size and _below(
-            keys[child + 1], labels[child + 1], keys[child], labels[child]
-        ):
-            child += 1
-        if not _below(keys[child], labels[child], key, label):
-            break
-        keys[parent], labels[parent] = keys[child], labels[child]
-        parent = child
-    keys[parent], labels[parent] = key, label
-
-
-@njit(cache=True, nogil=True)
-def _below(key: np.float32, label: int, other_key: np.float32, other_label: int) -> bool:
-    """Whether a label ranks below another: a smaller key, or an equal one and a larger id."""
-    return bool(key < other_key or (key == other_key and label > other_label))
+                sink(weights, labels, len(weights), weight, n)
 
 
 def best_labels(x: Rows, postings: Postings, limit: int) -> Pairs:
@@ -182,8 +141,8 @@ def _retrieve(
                 continue
             key = score + postings.bias[label]
             if kept < limit:
-                _rise(keys, labels, kept, key, label)
+                rise(keys, labels, kept, key, label)
                 kept += 1
-            elif _below(keys[0], labels[0], key, label):
-                _sink(keys, labels, kept, key, label)
+            elif ranks_below(keys[0], labels[0], key, label):
+                sink(keys, labels, kept, key, label)
         indptr[i + 1] = indptr[i] + kept

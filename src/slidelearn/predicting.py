@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.layers import Pairs, pair_logits
+from slidelearn.margins import add_penalties
 from slidelearn.memory import add_block_votes, add_pair_votes, find_votes
 from slidelearn.network import Network, hidden_rows, retrieve_labels
-from slidelearn.rows import product, sparse_rows
+from slidelearn.rows import Rows, product, sparse_rows
 from slidelearn.sampling import unite
 from slidelearn.wide import add_block_scores, add_pair_scores, columns_of, find_hits
 from slidelearn.workers import Workers, pieces
@@ -78,14 +79,33 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
             pairs = unite(pairs, votes.pairs)
         logits = np.empty(len(pairs.neurons), np.float32)
         pair_logits(h, network.output.weight, pairs, logits)
-        if network.wide is not None:
-            add_pair_scores(network.wide, find_hits(x, network.wide, pairs), logits)
+        _add_sparse_scores(network, x, pairs, logits)
         if votes is not None:
             add_pair_votes(votes, pairs, logits)
         _top_of_pairs(pairs, logits, labels[start:end], scores[start:end])
         return len(logits)
 
     return TopK(labels, scores, sum(workers.map(search, pieces(n))))
+
+
+def _add_sparse_scores(
+    network: Network, x: Rows, pairs: Pairs, logits: NDArray[np.float32]
+) -> None:
+    """Add what the wide path and the margins say of every pair to its logit (n_pairs,).
+
+    They have the same features, so these are looked up once.
+    """
+    wide, margins = network.wide, network.margins
+    paths = [path for path in (wide, None if margins is None else margins.path) if path is not None]
+    if not paths:
+        return
+    hits = find_hits(x, paths[0], pairs)
+    if wide is not None:
+        add_pair_scores(wide, hits, logits)
+    if margins is not None:
+        values = margins.bias[pairs.neurons]
+        add_pair_scores(margins.path, hits, values)
+        add_penalties(values, margins.strength, logits)
 
 
 def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.float32]:
@@ -108,13 +128,17 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
     x = sparse_rows(X)
     h = hidden_rows(network, x)
     votes = None if network.memory is None else find_votes(network.memory, x)
-    columns = None if network.wide is None else columns_of(X)
+    margins, columns = network.margins, columns_of(X)
     for first in range(0, network.n_labels, _LABELS):
         weight = network.output.weight[first : first + _LABELS].T
         logits = product(h, weight if h.dense else np.ascontiguousarray(weight))
-        if network.wide is not None and columns is not None:
-            labels = np.arange(first, first + logits.shape[1])
+        labels = np.arange(first, first + logits.shape[1])
+        if network.wide is not None:
             add_block_scores(columns, network.wide, labels, logits)
+        if margins is not None:
+            values = np.tile(margins.bias[labels], (len(logits), 1))
+            add_block_scores(columns, margins.path, labels, values)
+            add_penalties(values, margins.strength, logits)
         if votes is not None:
             add_block_votes(votes, first, logits)
         yield first, logits

@@ -85,6 +85,7 @@ def _dense_rules(X: csr_matrix) -> dict[str, Any]:
         "normalize": False,
         "wide": 0.0,
         "neighbours": 0,
+        "margin": 0.0,
     }
     if n < 5000:
         rules |= {"batch_size": 64, "epochs": min(max(20_000 // n, 5), 30)}

@@ -18,6 +18,7 @@ from slidelearn.layers import (
     update_rows,
 )
 from slidelearn.losses import LOSS_KINDS, Strata, stratified_loss
+from slidelearn.margins import keep_rivals
 from slidelearn.network import Network, Trace, hidden_rows, retrieve_labels
 from slidelearn.optimizers import Step
 from slidelearn.prior import Prior, add_prior, move_prior, pair_classes, prior_gradient
@@ -68,12 +69,15 @@ class StepReport(NamedTuple):
         Neurons computed in each layer, summed over the batch; the shared tail included.
     moved : list of int32 array, or None
         The neurons of each neuron-major layer that moved, ascending.
+    rivals : int32 array of shape (n_examples, r)
+        Wrong neurons of largest logits, -1 where there are fewer.
     """
 
     loss: float
     n_examples: int
     active: NDArray[np.int64]
     moved: list[NDArray[np.int32] | None]
+    rivals: NDArray[np.int32]
 
 
 class _Part(NamedTuple):
@@ -109,6 +113,7 @@ class _Piece(NamedTuple):
     shared_delta: NDArray[np.float32]  # (n, m)
     prior_gradient: NDArray[np.float64] | None
     loss: float
+    rivals: NDArray[np.int32]
 
 
 def train_step(
@@ -149,7 +154,13 @@ def train_step(
     if prior is not None:
         gradients = [piece.prior_gradient for piece in done if piece.prior_gradient is not None]
         move_prior(prior, np.sum(gradients, axis=0), config.prior_lr * lr_factor)
-    return StepReport(sum(p.loss for p in done), X.shape[0], _count_active(network, done), moved)
+    return StepReport(
+        sum(piece.loss for piece in done),
+        X.shape[0],
+        _count_active(network, done),
+        moved,
+        np.concatenate([piece.rivals for piece in done]),
+    )
 
 
 def _wide_tail_scores(
@@ -188,18 +199,19 @@ def _forward_and_back(
     if own is not None:
         lengths = own_lengths(h, traces[-1].z, network.mean)
         leave_out(x, lengths, strata, own, 1 - config.input_dropout, delta)
-    kind, gradient = LOSS_KINDS[config.loss], None
-    if prior is None:
-        loss = stratified_loss(kind, strata, delta, shared_delta)
-    else:
+    if prior is not None:
         classes = pair_classes(prior, strata)
         add_prior(prior, strata, classes, delta, shared_delta)
-        loss = stratified_loss(kind, strata, delta, shared_delta)
+    rivals = np.full((h.n, config.n_rivals), -1, np.int32)
+    keep_rivals(strata, delta, shared_delta, rivals)
+    loss = stratified_loss(LOSS_KINDS[config.loss], strata, delta, shared_delta)
+    gradient = None
+    if prior is not None:
         gradient = prior_gradient(prior, strata, classes, delta, shared_delta)
     upstream = input_gradient(h, batch.tail_weight, shared_delta)
     pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
     hidden = _back(network.hidden, traces, h, upstream)
-    return _Piece(hidden, _Part(h, pairs, delta), hits, shared_delta, gradient, loss)
+    return _Piece(hidden, _Part(h, pairs, delta), hits, shared_delta, gradient, loss, rivals)
 
 
 def _active_set(

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.index import Schedule
+from slidelearn.margins import find_rivals, fit_margins, make_margins
 from slidelearn.memory import make_memory
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.prior import Prior, fold_prior, make_prior
@@ -19,6 +20,7 @@ from slidelearn.rows import Rows, sparse_rows
 from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.start import OwnShare, centre_hidden, start_network
 from slidelearn.step import train_step
+from slidelearn.wide import make_wide
 from slidelearn.workers import Workers
 
 __all__ = ["EpochReport", "Progress", "Trainer"]
@@ -96,6 +98,7 @@ class Trainer:
     index_seconds: float = 0.0
     time_limit: float = math.inf
     _moved: list[NDArray[np.bool_]] = field(init=False)  # neurons, since they were filed
+    _rivals: NDArray[np.int32] | None = None  # of every example, when it was trained on last
 
     def __post_init__(self) -> None:
         """Begin with all neurons where the tables have them."""
@@ -140,6 +143,8 @@ class Trainer:
         schedules = self._schedules()
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         chances = tail_chances(counts, self.config.tail)
+        if self._rivals is None:
+            self._rivals = np.full((n, self.config.n_rivals), -1, np.int32)
         for first in range(0, n, size):
             rows = order[first : first + size]
             elapsed = self.seconds + time.perf_counter() - began
@@ -152,6 +157,7 @@ class Trainer:
                 tail=draw_tail(chances, np.random.default_rng((self.config.seed, self.step))),
             )  # fmt: skip
             self.step += 1
+            self._rivals[rows] = report.rivals
             loss, done, active = loss + report.loss, done + len(rows), active + report.active
             for depth, schedule in enumerate(schedules):
                 if schedule is not None:
@@ -181,6 +187,27 @@ class Trainer:
             self.fit_index(len(self.network.hidden), X, workers)
         else:
             self.network = with_postings(self.network)
+
+    def fit_margins(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
+        """Fit the labels' classifiers to what the last epoch confused, and what postings find."""
+        config, rivals = self.config, self._rivals
+        if not config.margin or rivals is None:
+            return
+        began = time.perf_counter()
+        self._fold_prior()
+        self.network = network = with_postings(self.network)
+        if network.margins is None:
+            path = make_wide(X, Y, 0.0)[0] if network.wide is None else network.wide
+            self.network = network._replace(margins=make_margins(path, config.margin))
+        assert self.network.margins is not None
+        if network.postings is not None:
+            rivals = np.hstack((rivals, find_rivals(network.postings, X, config.rivals, workers)))
+        fit_margins(
+            self.network.margins, X, Y, rivals,
+            cost=config.margin_cost, seed=config.seed, workers=workers,
+        )  # fmt: skip
+        self._rivals = None
+        self.seconds += time.perf_counter() - began
 
     @property
     def tables_follow(self) -> bool:

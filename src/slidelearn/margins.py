@@ -1,0 +1,341 @@
+"""Margins: a linear classifier of each label, fitted on the examples that look like its own.
+
+The softmax asks which label is the likeliest of all; a margin asks of one label whether an example
+is its own, against its rivals: examples that the network confused with its own while it trained,
+and a few random ones. Every label is a small problem for itself, a support vector machine with the
+squared hinge, solved by dual coordinate descent (Hsieh et al. 2008), so no step is shared and
+labels run on any thread. In predictions a label's logit loses the squared hinge of its margin.
+P@1 on validation parts, without and with margins: see docs/decisions.md.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.hashing.mixing import below, mix_pair
+from slidelearn.heap import ranks_below, rise, sink
+from slidelearn.layers import Pairs, pairs_of
+from slidelearn.losses import Strata, mark_counted
+from slidelearn.postings import Postings, best_labels
+from slidelearn.rows import Rows, sparse_rows
+from slidelearn.scratch import zeros
+from slidelearn.wide import Wide
+from slidelearn.workers import Workers, pieces
+
+__all__ = ["Margins", "add_penalties", "find_rivals", "fit_margins", "keep_rivals", "make_margins"]
+
+_PASSES = 8  # over a label's examples, at most
+_TOLERANCE = 0.1  # of the largest projected gradient in a pass
+_RANDOM = 10  # random examples beside a label's rivals, and as many more as it has of its own
+_LOOKUP = 512  # examples that one thread looks up at a time
+_TASKS = 64  # ranges of labels that threads take one after the other
+
+
+class Margins(NamedTuple):
+    """One linear classifier for each label.
+
+    Attributes
+    ----------
+    path : Wide
+        Its weights, on the features that occur with the label; there are no ``squares``.
+    bias : float32 array of shape (n_labels,)
+        What every margin starts from.
+    strength : float
+        What a label's logit loses where its margin is 0.
+    """
+
+    path: Wide
+    bias: NDArray[np.float32]
+    strength: float
+
+
+class _Problem(NamedTuple):
+    """Examples by label, for each of n_labels classifiers.
+
+    ``squares`` (n,) are the squared lengths of the examples ``x``; ``own`` and ``rivals`` hold
+    examples where `Pairs` elsewhere hold neurons. ``cost`` is what a squared hinge of 1 costs.
+    """
+
+    x: Rows
+    squares: NDArray[np.float32]
+    own: Pairs
+    rivals: Pairs
+    cost: float
+    seed: int
+
+
+def make_margins(path: Wide, strength: float) -> Margins:
+    """Margins of 0 on the pairs of labels and features of a wide path."""
+    nothing = np.zeros(len(path.weights), np.float32)
+    path = path._replace(weights=nothing, squares=np.empty(0, np.float32))
+    return Margins(path, np.zeros(len(path.indptr) - 1, np.float32), strength)
+
+
+@njit(cache=True, nogil=True)
+def keep_rivals(
+    strata: Strata,
+    pair_logits: NDArray[np.float32],
+    shared_logits: NDArray[np.float32],
+    out: NDArray[np.int32],
+) -> None:
+    """Keep the wrong neurons of largest logits, (n_pairs,) and (n, m), of every example.
+
+    ``out`` (n, r) starts at -1, which stays where there are fewer.
+    """
+    size = out.shape[1]
+    keys, counted = np.empty(size, np.float32), np.empty(shared_logits.shape[1], np.bool_)
+    for i in range(len(out)):
+        start, end, kept = strata.indptr[i], strata.indptr[i + 1], 0
+        mark_counted(strata, start, end, counted)
+        n_pairs = end - start - strata.n_labels[i]
+        for c in range(n_pairs + len(counted)):
+            if c < n_pairs:
+                p = start + strata.n_labels[i] + c
+                neuron, logit = strata.neurons[p], pair_logits[p]
+            else:
+                j = c - n_pairs
+                if not counted[j]:
+                    continue
+                neuron, logit = strata.shared[j], shared_logits[i, j]
+            if kept < size:
+                rise(keys, out[i], kept, logit, neuron)
+                kept += 1
+            elif ranks_below(keys[0], out[i, 0], logit, neuron):
+                sink(keys, out[i], size, logit, neuron)
+
+
+def find_rivals(
+    postings: Postings, X: csr_matrix, limit: int, workers: Workers
+) -> NDArray[np.int32]:
+    """Find the labels (n, limit) that weigh most in the buckets of examples X (n, d); then -1."""
+    rivals = np.full((X.shape[0], limit), -1, np.int32)
+
+    def find(start: int, end: int) -> None:
+        found = best_labels(sparse_rows(X[start:end]), postings, limit)
+        sizes = np.diff(found.indptr)
+        rivals[start:end][np.arange(limit) < sizes[:, None]] = found.neurons
+
+    workers.map(find, pieces(X.shape[0], _LOOKUP))
+    return rivals
+
+
+def fit_margins(
+    margins: Margins,
+    X: csr_matrix,
+    Y: csr_matrix,
+    rivals: NDArray[np.int32],
+    *,
+    cost: float,
+    seed: int,
+    workers: Workers,
+) -> None:
+    """Move every label's classifier, in place, no further than its examples ask for.
+
+    Minimises half the squared distance to the weights as they are plus ``cost`` times the squared
+    hinges, so a fit of new margins is a support vector machine and a later one forgets little.
+    Labels without examples stay.
+
+    Parameters
+    ----------
+    margins : Margins
+        What moves.
+    X, Y : csr_matrix of shapes (n, d) and (n, n_labels)
+        Examples and their labels.
+    rivals : int32 array of shape (n, r)
+        Labels that each example was confused with, -1 for none; see `keep_rivals`.
+    cost : float
+        What a squared hinge of 1 costs.
+    seed : int
+        Of the random examples, and the order that examples are visited in.
+    workers : Workers
+        Threads.
+
+    Examples
+    --------
+    >>> X = csr_matrix(np.eye(2, dtype=np.float32))
+    >>> path = Wide(np.arange(3), np.arange(2, dtype=np.int32), np.ones(2, np.float32),
+    ...             np.ones(2, np.float32))
+    >>> margins, rivals = make_margins(path, 1.0), np.array([[1], [0]], np.int32)
+    >>> with Workers(1) as workers:
+    ...     fit_margins(margins, X, csr_matrix(np.eye(2)), rivals, cost=1.0, seed=0, workers=workers)
+    >>> bool((margins.path.weights > 0.5).all())
+    True
+    """
+    x = sparse_rows(X)
+    squares = np.asarray(X.multiply(X).sum(axis=1), np.float32).ravel()
+    own = _by_label(Y)
+    problem = _Problem(x, squares, own, _turned(rivals, Y.shape[1]), cost, seed)
+    sizes = np.diff(own.indptr) + np.diff(problem.rivals.indptr)
+
+    def fit(start: int, end: int) -> None:
+        marks = np.full(x.n, -1, np.int32)
+        _fit_labels(problem, margins, start, end, marks, zeros(x.width))
+
+    workers.map(fit, _even_ranges(sizes))
+
+
+def _by_label(Y: csr_matrix) -> Pairs:
+    """Examples of every label, ascending."""
+    return pairs_of(csr_matrix((np.ones(Y.nnz, np.uint8), Y.indices, Y.indptr), Y.shape).tocsc())
+
+
+def _turned(rivals: NDArray[np.int32], n_labels: int) -> Pairs:
+    """Examples of which every label is a rival, from the rivals (n, r) of every example."""
+    indptr = np.zeros(n_labels + 1, np.int64)
+    indptr[1:] = np.cumsum(np.bincount(rivals[rivals >= 0], minlength=n_labels))
+    examples = np.empty(indptr[-1], np.int32)
+    _turn(rivals, indptr[:-1].copy(), examples)
+    return Pairs(indptr, examples)
+
+
+@njit(cache=True, nogil=True)
+def _turn(
+    rivals: NDArray[np.int32], places: NDArray[np.int64], examples: NDArray[np.int32]
+) -> None:
+    """Write every example into the places of its rivals, from ``places`` (n_labels,) on."""
+    for i in range(len(rivals)):
+        for label in rivals[i]:
+            if label >= 0:
+                examples[places[label]] = i
+                places[label] += 1
+
+
+def _even_ranges(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut labels into ranges of about the same work."""
+    sums = np.cumsum(sizes)
+    cuts = np.searchsorted(sums, np.linspace(0, sums[-1], _TASKS + 1)[1:-1])
+    edges = np.unique(np.concatenate(([0], cuts, [len(sizes)]))).tolist()
+    return list(zip(edges, edges[1:], strict=False))
+
+
+@njit(cache=True, nogil=True)
+def _fit_labels(
+    problem: _Problem,
+    margins: Margins,
+    start: int,
+    end: int,
+    marks: NDArray[np.int32],
+    w: NDArray[np.float32],
+) -> None:
+    """Fit the classifiers of labels start to end.
+
+    ``marks`` (n,) is scratch that starts at -1; ``w`` is scratch (d,) or longer, zero before and
+    after.
+    """
+    path = margins.path
+    for label in range(start, end):
+        n_own = problem.own.indptr[label + 1] - problem.own.indptr[label]
+        if n_own == 0:
+            continue
+        examples = _gather(problem, label, marks)
+        low, high = path.indptr[label], path.indptr[label + 1]
+        for place in range(low, high):
+            w[path.features[place]] = path.weights[place]
+        bias = _solve(problem, examples, n_own, margins.bias[label], label, w)
+        margins.bias[label] = bias
+        for place in range(low, high):
+            path.weights[place] = w[path.features[place]]
+            w[path.features[place]] = 0
+        for i in examples:
+            for e in range(problem.x.indptr[i], problem.x.indptr[i + 1]):
+                w[problem.x.indices[e]] = 0
+
+
+@njit(cache=True, nogil=True)
+def _gather(problem: _Problem, label: int, marks: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Examples of one problem, without repeats: the label's own, rivals and random ones."""
+    own = problem.own.neurons[problem.own.indptr[label] : problem.own.indptr[label + 1]]
+    rivals = problem.rivals.neurons[problem.rivals.indptr[label] : problem.rivals.indptr[label + 1]]
+    n_random = _RANDOM + len(own)
+    examples = np.empty(len(own) + len(rivals) + n_random, np.int64)
+    size, key = 0, mix_pair(problem.seed, label)
+    for i in own:
+        examples[size] = i
+        marks[i] = label
+        size += 1
+    for r in range(len(rivals) + n_random):
+        if r < len(rivals):
+            i = np.int64(rivals[r])
+        else:
+            i = below(mix_pair(key, r), len(marks))
+        if marks[i] != label:
+            examples[size] = i
+            marks[i] = label
+            size += 1
+    return examples[:size]
+
+
+@njit(cache=True, nogil=True)
+def _solve(
+    problem: _Problem,
+    examples: NDArray[np.int64],
+    n_own: int,
+    bias: np.float32,
+    label: int,
+    w: NDArray[np.float32],
+) -> np.float32:
+    """Dual coordinate descent on weights w (d,), whose first ``n_own`` examples are positive.
+
+    Returns the bias, the weight of an input of 1.
+    """
+    m, slack = len(examples), np.float32(0.5 / problem.cost)
+    dual, order = np.zeros(m, np.float32), np.arange(m)
+    for number in range(_PASSES):
+        key = mix_pair(mix_pair(problem.seed, label), -1 - number)
+        worst = np.float32(0)
+        for t in range(m):
+            other = t + below(mix_pair(key, t), m - t)
+            order[t], order[other] = order[other], order[t]
+            k = order[t]
+            i, sign = examples[k], np.float32(1 if k < n_own else -1)
+            gradient = sign * (_dot(problem.x, i, w) + bias) - 1 + slack * dual[k]
+            if dual[k] == 0:
+                gradient = min(gradient, np.float32(0))
+            worst = max(worst, abs(gradient))
+            now = max(dual[k] - gradient / (problem.squares[i] + 1 + slack), np.float32(0))
+            if now != dual[k]:
+                change = sign * (now - dual[k])
+                dual[k] = now
+                bias += change
+                _add(problem.x, i, change, w)
+        if worst < _TOLERANCE:
+            break
+    return bias
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _dot(x: Rows, i: int, w: NDArray[np.float32]) -> np.float32:
+    """Inner product of one sparse example with weights (d,), without a constant."""
+    total = np.float32(0)
+    for e in range(x.indptr[i], x.indptr[i + 1]):
+        total += x.values[e] * w[x.indices[e]]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _add(x: Rows, i: int, scale: np.float32, w: NDArray[np.float32]) -> None:
+    """Add ``scale`` times one sparse example to weights (d,)."""
+    for e in range(x.indptr[i], x.indptr[i + 1]):
+        w[x.indices[e]] += scale * x.values[e]
+
+
+def add_penalties(
+    margins: NDArray[np.float32], strength: float, logits: NDArray[np.float32]
+) -> None:
+    """Take the squared hinge of every margin, which is used up, from its logit; of one shape.
+
+    Examples
+    --------
+    >>> logits = np.zeros(3, np.float32)
+    >>> add_penalties(np.array([2, 0.5, -1], np.float32), 2.0, logits)
+    >>> logits.tolist()
+    [0.0, -0.5, -8.0]
+    """
+    np.subtract(1, margins, out=margins)
+    np.maximum(margins, 0, out=margins)
+    np.square(margins, out=margins)
+    margins *= np.float32(strength)
+    logits -= margins
