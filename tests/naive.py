@@ -361,3 +361,23 @@ def votes(X, Y, x, limit, strength, sharpness=8):
         gains[Y[i] > 0] += (cosines[i] / cosines[near[0]]) ** sharpness
     total = sum((cosines[i] / cosines[near[0]]) ** sharpness for i in near)
     return strength * gains / total if near else gains
+
+
+# --- margins
+
+
+def rivals(logits, own, size):
+    """The ``size`` neurons of largest logits that are not ``own``, smaller ids first among equals."""
+    wrong = [n for n in range(len(logits)) if n not in own]
+    return sorted(wrong, key=lambda n: (-logits[n], n))[:size]
+
+
+def margin_objective(w, bias, X, signs, cost):
+    """What a label's classifier minimises: half its squared length, and the squared hinges."""
+    short = np.maximum(1 - signs * (X @ w + bias), 0)
+    return (w @ w + bias * bias) / 2 + cost * (short**2).sum()
+
+
+def penalised(logits, X, w, bias, strength):
+    """Logits (n, l) less the squared hinges of the margins of weights (l, d) and biases (l,)."""
+    return logits - strength * np.maximum(1 - (X @ w.T + bias), 0) ** 2

@@ -29,6 +29,7 @@ __all__ = ["FitEvents", "continue_model", "fit_model"]
 _K = 5  # labels that metrics and recall look at
 _SAMPLE = 256  # examples that recall@5 of the index is measured on
 _SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
+_STEPS = 0.85  # share of a time limit after which steps end; the rest is for fitting margins
 _METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
 
 
@@ -72,7 +73,8 @@ def fit_model(
         keep examples times labels below 2e9.
     time_limit : float, optional
         Seconds of training, without compilation and validation. The learning rate has fallen
-        to its end by then, and the step that exceeds the limit is the last.
+        to its end after 85 % of them, the step that exceeds these is the last, and the rest is for
+        the classifiers of the labels and for tables.
     events : FitEvents
         Hooks. The record of an epoch holds ``epoch``, ``train_seconds`` (so far),
         ``compile_seconds``, ``examples_per_second``, ``loss``, ``active_share`` (of each layer) and
@@ -112,8 +114,8 @@ def fit_model(
     with Workers(config.n_threads) as workers:
         ready = data._replace(X=prepare_features(data.X, config))
         trainer = Trainer.start(config, ready.X, ready.Y, workers)
-        trainer.time_limit = limit
-        run = _Run(trainer, ready, check, events, compile_seconds, limit)
+        trainer.time_limit = limit * (_STEPS if config.margin else 1.0)
+        run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit)
         run.train(config.epochs, workers)
     facts = {"n_examples": data.X.shape[0]} | run.facts()
     return Model(config, trainer.network, data.label_names, data.feature_names, weights, facts)

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import Config
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
+from slidelearn.margins import Margins, make_margins
 from slidelearn.memory import extend_memory
 from slidelearn.network import Network, make_network
 from slidelearn.optimizers import Optimizer
@@ -26,16 +27,16 @@ def grow_network(
 
     New output neurons start as in a new network, from the examples X (n, d) alone. The wide path
     gains every pair of a feature and a label that occurs for the first time: at its centroid where
-    the label is new to the path, at 0 otherwise. The memory gains the examples. Then
-    `Trainer.make_tables` has to file the labels anew.
+    the label is new to the path, at 0 otherwise; so do the margins, at 0. The memory gains the
+    examples. Then `Trainer.make_tables` has to file the labels anew.
     """
-    known, n_new = network.n_labels, Y.shape[1] - network.n_labels
+    known, n_new, d = network.n_labels, Y.shape[1] - network.n_labels, network.n_features
     counts = np.bincount(Y.indices, minlength=Y.shape[1])
     nothing = np.zeros(Y.shape[1], np.float32)
     own = OwnShare(nothing, nothing.copy(), np.zeros(Y.shape[1], np.bool_))
     if network.wide is not None:
         fresh, shares = make_wide(X, Y, np.float32(config.wide) * trust(counts))
-        wide, first_seen = _join_wide(network.wide, fresh, network.n_features)
+        wide, first_seen = _join_wide(network.wide, fresh, d)
         network = network._replace(wide=wide)
         own = own._replace(wide=np.where(first_seen, shares, np.float32(0)))
     if n_new:
@@ -52,7 +53,24 @@ def grow_network(
     if n_new and config.tail < network.n_labels:
         index = NeuronIndex(config.tables, config.seed)
         network = network._replace(indexes=(*network.indexes[:-1], index))
+    if network.margins is not None:
+        path = network.wide
+        if path is None:
+            old = network.margins.path
+            path, _ = _join_wide(old._replace(squares=old.weights), make_wide(X, Y, 0.0)[0], d)
+        network = network._replace(margins=_spread(network.margins, path, d))
     return network, own
+
+
+def _spread(margins: Margins, path: Wide, n_features: int) -> Margins:
+    """Margins on all pairs of a path that has those of the margins and more: 0 on the new ones."""
+    grown = make_margins(path, margins.strength)
+    keys = _pair_keys(path, n_features)
+    grown.path.weights[np.searchsorted(keys, _pair_keys(margins.path, n_features))] = (
+        margins.path.weights
+    )
+    grown.bias[: len(margins.bias)] = margins.bias
+    return grown
 
 
 def _join_layers(old: Layer, new: Layer) -> Layer:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from slidelearn.index import NeuronIndex
     from slidelearn.memory import Memory
     from slidelearn.model import Model
+    from slidelearn.network import Network
 
 __all__ = ["inspect"]
 
@@ -52,7 +53,7 @@ def _names(model: "Model") -> list[str]:
 
 
 def _parts(model: "Model") -> list[_Part]:
-    """Every layer, the wide path and the remembered examples, with the bytes of each."""
+    """Every layer and path, the margins and the remembered examples, with the bytes of each."""
     network = model.network
     parts = []
     layers = (*network.hidden, network.output)
@@ -69,9 +70,21 @@ def _parts(model: "Model") -> list[_Part]:
         parts.append(
             _Part("wide", "sparse", shape, wide.weights.size, size, wide.squares.nbytes, 0)
         )
+    if network.margins is not None:
+        parts.append(_margins_part(network))
     if network.memory is not None:
         parts.append(_memory_part(network.memory))
     return parts
+
+
+def _margins_part(network: "Network") -> _Part:
+    """The labels' classifiers, which share the features of the wide path if there is one."""
+    assert network.margins is not None
+    path, bias = network.margins.path, network.margins.bias
+    shape = f"{network.n_features:,} -> {network.n_labels:,}"
+    own = () if network.wide is not None else (path.indptr, path.features)
+    size = sum(array.nbytes for array in (path.weights, bias, *own))
+    return _Part("margins", "sparse", shape, path.weights.size + bias.size, size, 0, 0)
 
 
 def _memory_part(memory: "Memory") -> _Part:
