@@ -367,7 +367,7 @@ def votes(X, Y, x, limit, strength, sharpness=8):
 
 
 def rivals(logits, own, size):
-    """The ``size`` neurons of largest logits that are not ``own``, smaller ids first among equals."""
+    """The ``size`` neurons of largest logits that are not ``own``; smaller ids among equals."""
     wrong = [n for n in range(len(logits)) if n not in own]
     return sorted(wrong, key=lambda n: (-logits[n], n))[:size]
 

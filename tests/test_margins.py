@@ -88,8 +88,9 @@ def test_rivals_are_found_in_postings():
     X.data = np.abs(X.data)
     wide, _ = make_wide(X, Y, 1.0)
     postings = make_postings(wide, D, N_LABELS, np.zeros(N_LABELS, np.float32))
+    got = np.full((N, N_LABELS + 1), -1, np.int32)
     with Workers(2) as workers:
-        got = find_rivals(postings, X, N_LABELS + 1, workers)
+        find_rivals(postings, X, got, workers)
     ref = X.toarray() @ csr_matrix((wide.weights, wide.features, wide.indptr), (N_LABELS, D)).T
     for i in range(N):
         assert sorted(got[i][got[i] >= 0]) == np.flatnonzero(ref[i] > 0).tolist()

@@ -114,7 +114,7 @@ class NeuronIndex:
             sample = sample[:1]
         self.family = make_family(
             self.config.family,
-            self._hashable(weight[sample]),
+            self._sampled(weight, sample),
             k=self.config.k,
             l=self.config.l,
             seed=self.seed,
@@ -204,6 +204,19 @@ class NeuronIndex:
     def _family(self) -> HashFamily:
         assert self.family is not None
         return self.family
+
+    def _sampled(
+        self, weight: NDArray[np.float32], sample: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Some neurons as the family takes them; in blocks, to hold them but once."""
+        out: NDArray[np.float32] | None = None
+        for start, end in pieces(len(sample), _BLOCK):
+            block = self._hashable(weight[sample[start:end]])
+            if out is None:
+                out = np.empty((len(sample), block.shape[1]), np.float32)
+            out[start:end] = block
+        assert out is not None
+        return out
 
     def _hashable(self, weight: NDArray[np.float32]) -> NDArray[np.float32]:
         """Neurons (n, d + 1) as the family takes them."""

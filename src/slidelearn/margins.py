@@ -8,6 +8,7 @@ labels run on any thread. In predictions a label's logit loses the squared hinge
 P@1 on validation parts, without and with margins: see docs/decisions.md.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,8 @@ def keep_rivals(
     ``out`` (n, r) starts at -1, which stays where there are fewer.
     """
     size = out.shape[1]
+    if size == 0:
+        return
     keys, counted = np.empty(size, np.float32), np.empty(shared_logits.shape[1], np.bool_)
     for i in range(len(out)):
         start, end, kept = strata.indptr[i], strata.indptr[i + 1], 0
@@ -106,18 +109,20 @@ def keep_rivals(
 
 
 def find_rivals(
-    postings: Postings, X: csr_matrix, limit: int, workers: Workers
-) -> NDArray[np.int32]:
-    """Find the labels (n, limit) that weigh most in the buckets of examples X (n, d); then -1."""
-    rivals = np.full((X.shape[0], limit), -1, np.int32)
+    postings: Postings, X: csr_matrix, out: NDArray[np.int32], workers: Workers
+) -> None:
+    """Find the labels that weigh most in the buckets of examples X (n, d).
+
+    ``out`` (n, r) starts at -1, which stays where there are fewer.
+    """
+    limit = out.shape[1]
 
     def find(start: int, end: int) -> None:
         found = best_labels(sparse_rows(X[start:end]), postings, limit)
         sizes = np.diff(found.indptr)
-        rivals[start:end][np.arange(limit) < sizes[:, None]] = found.neurons
+        out[start:end][np.arange(limit) < sizes[:, None]] = found.neurons
 
     workers.map(find, pieces(X.shape[0], _LOOKUP))
-    return rivals
 
 
 def fit_margins(
@@ -158,7 +163,8 @@ def fit_margins(
     ...             np.ones(2, np.float32))
     >>> margins, rivals = make_margins(path, 1.0), np.array([[1], [0]], np.int32)
     >>> with Workers(1) as workers:
-    ...     fit_margins(margins, X, csr_matrix(np.eye(2)), rivals, cost=1.0, seed=0, workers=workers)
+    ...     Y = csr_matrix(np.eye(2))
+    ...     fit_margins(margins, X, Y, rivals, cost=1.0, seed=0, workers=workers)
     >>> bool((margins.path.weights > 0.5).all())
     True
     """
@@ -181,10 +187,20 @@ def _by_label(Y: csr_matrix) -> Pairs:
 def _turned(rivals: NDArray[np.int32], n_labels: int) -> Pairs:
     """Examples of which every label is a rival, from the rivals (n, r) of every example."""
     indptr = np.zeros(n_labels + 1, np.int64)
-    indptr[1:] = np.cumsum(np.bincount(rivals[rivals >= 0], minlength=n_labels))
+    _count(rivals, indptr[1:])
+    np.cumsum(indptr, out=indptr)
     examples = np.empty(indptr[-1], np.int32)
     _turn(rivals, indptr[:-1].copy(), examples)
     return Pairs(indptr, examples)
+
+
+@njit(cache=True, nogil=True)
+def _count(rivals: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
+    """Count how often every label (n_labels,) is a rival; np.bincount would make three copies."""
+    for i in range(len(rivals)):
+        for label in rivals[i]:
+            if label >= 0:
+                counts[label] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -204,7 +220,7 @@ def _even_ranges(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
     sums = np.cumsum(sizes)
     cuts = np.searchsorted(sums, np.linspace(0, sums[-1], _TASKS + 1)[1:-1])
     edges = np.unique(np.concatenate(([0], cuts, [len(sizes)]))).tolist()
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 @njit(cache=True, nogil=True)
@@ -281,10 +297,7 @@ def _gather(problem: _Problem, label: int, marks: NDArray[np.int32]) -> NDArray[
         marks[i] = label
         size += 1
     for r in range(len(rivals) + n_random):
-        if r < len(rivals):
-            i = np.int64(rivals[r])
-        else:
-            i = below(mix_pair(key, r), len(marks))
+        i = np.int64(rivals[r]) if r < len(rivals) else below(mix_pair(key, r), len(marks))
         if marks[i] != label:
             examples[size] = i
             marks[i] = label
@@ -294,7 +307,7 @@ def _gather(problem: _Problem, label: int, marks: NDArray[np.int32]) -> NDArray[
 
 @njit(cache=True, nogil=True)
 def _solve(
-    rows: Rows, n_own: int, cost: float, key: int, bias: np.float32, w: NDArray[np.float32]
+    rows: Rows, n_own: int, cost: float, key: np.int64, bias: np.float32, w: NDArray[np.float32]
 ) -> np.float32:
     """Dual coordinate descent on weights w (width,), whose first ``n_own`` rows are positive.
 

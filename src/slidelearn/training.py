@@ -98,7 +98,7 @@ class Trainer:
     index_seconds: float = 0.0
     time_limit: float = math.inf
     _moved: list[NDArray[np.bool_]] = field(init=False)  # neurons, since they were filed
-    _rivals: NDArray[np.int32] | None = None  # of every example, when it was trained on last
+    _rivals: NDArray[np.int32] | None = None  # of every example: confused in training, found
 
     def __post_init__(self) -> None:
         """Begin with all neurons where the tables have them."""
@@ -144,7 +144,7 @@ class Trainer:
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         chances = tail_chances(counts, self.config.tail)
         if self._rivals is None:
-            self._rivals = np.full((n, self.config.n_rivals), -1, np.int32)
+            self._rivals = np.full((n, 2 * self.config.n_rivals), -1, np.int32)
         for first in range(0, n, size):
             rows = order[first : first + size]
             elapsed = self.seconds + time.perf_counter() - began
@@ -157,7 +157,7 @@ class Trainer:
                 tail=draw_tail(chances, np.random.default_rng((self.config.seed, self.step))),
             )  # fmt: skip
             self.step += 1
-            self._rivals[rows] = report.rivals
+            self._rivals[rows, : self.config.n_rivals] = report.rivals
             loss, done, active = loss + report.loss, done + len(rows), active + report.active
             for depth, schedule in enumerate(schedules):
                 if schedule is not None:
@@ -201,7 +201,7 @@ class Trainer:
             self.network = network._replace(margins=make_margins(path, config.margin))
         assert self.network.margins is not None
         if network.postings is not None:
-            rivals = np.hstack((rivals, find_rivals(network.postings, X, config.rivals, workers)))
+            find_rivals(network.postings, X, rivals[:, config.rivals :], workers)
         fit_margins(
             self.network.margins, X, Y, rivals,
             cost=config.margin_cost, seed=config.seed, workers=workers,
