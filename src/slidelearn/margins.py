@@ -27,7 +27,7 @@ from slidelearn.workers import Workers, pieces
 
 __all__ = ["Margins", "add_penalties", "find_rivals", "fit_margins", "keep_rivals", "make_margins"]
 
-_PASSES = 8  # over a label's examples, at most
+_PASSES = 5  # over a label's examples, at most; 8 changed P@1 by 0.0 to 0.2 for a quarter more time
 _TOLERANCE = 0.1  # of the largest projected gradient in a pass
 _RANDOM = 10  # random examples beside a label's rivals, and as many more as it has of its own
 _LOOKUP = 512  # examples that one thread looks up at a time
