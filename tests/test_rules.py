@@ -29,6 +29,10 @@ def test_the_hidden_layer_fits_into_memory(n_features, n_labels, width):
     assert config_of(100_000, n_features, n_labels, {"hidden": [7]}).hidden == (7,)
 
 
+def test_many_examples_get_a_narrower_hidden_layer():
+    assert config_of(500_000, 50_000, 40_000).hidden == (512,)
+
+
 def test_the_wide_path_finds_the_hard_negatives_where_there_is_one():
     config = config_of(10_000, 5000, 3000)
     assert (config.tables.limit, config.tables.predict_limit) == (0, 32)
@@ -42,5 +46,5 @@ def test_the_wide_path_finds_the_hard_negatives_where_there_is_one():
 def test_measurements_get_no_sparse_paths():
     X = csr_matrix(np.ones((300, 20), np.float32))
     config = choose_config(X, shape(300, 3000))
-    assert (config.wide, config.neighbours, config.normalize) == (0, 0, False)
+    assert (config.wide, config.neighbours, config.margin, config.normalize) == (0, 0, 0, False)
     assert config.tables.limit > 0

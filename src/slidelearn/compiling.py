@@ -45,8 +45,8 @@ def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
         ready = prepare_features(X, tiny)
         trainer = Trainer.start(tiny, ready, Y, workers)
         trainer.run_epoch(ready, Y, workers)
-        trainer.fit_margins(ready, Y, workers)
         trainer.fit_index(len(tiny.hidden), ready, workers)
+        trainer.fit_margins(ready, Y, workers)
         for exact in (True, False):
             predict_topk(trainer.network, ready, 1, exact=exact, workers=workers)
     _done.add((tiny, d, n_neurons))

@@ -234,10 +234,10 @@ class _Run:
                 )
                 self.epoch_began = None
                 last = self.stopped or number == epochs - 1
-                if last:
-                    self.trainer.fit_margins(self.data.X, self.data.Y, workers)
                 if last or not self.trainer.tables_follow:
                     self.refresh(workers)
+                if last:
+                    self.trainer.fit_margins(self.data.X, self.data.Y, workers)
                 self.tell(done, workers)
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()

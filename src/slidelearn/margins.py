@@ -5,7 +5,8 @@ is its own, against its rivals: examples that the network confused with its own 
 and a few random ones. Every label is a small problem for itself, a support vector machine with the
 squared hinge, solved by dual coordinate descent (Hsieh et al. 2008), so no step is shared and
 labels run on any thread. In predictions a label's logit loses the squared hinge of its margin.
-P@1 on validation parts, without and with margins: see docs/decisions.md.
+P@1 on validation parts, without and with: 56.8 and 57.7 on commits, 42.7 and 44.5 on 200,000 of the
+calls, 60.6 and 62.0 on bibtex.
 """
 
 from itertools import pairwise
@@ -27,7 +28,7 @@ from slidelearn.workers import Workers, pieces
 
 __all__ = ["Margins", "add_penalties", "find_rivals", "fit_margins", "keep_rivals", "make_margins"]
 
-_PASSES = 5  # over a label's examples, at most; 8 changed P@1 by 0.0 to 0.2 for a quarter more time
+_PASSES = 8  # over a label's examples, at most; 5 have 0.0 to 0.2 less P@1
 _TOLERANCE = 0.1  # of the largest projected gradient in a pass
 _RANDOM = 10  # random examples beside a label's rivals, and as many more as it has of its own
 _LOOKUP = 512  # examples that one thread looks up at a time
@@ -318,14 +319,20 @@ def _solve(
     for k in range(m):
         values = rows.values[rows.indptr[k] : rows.indptr[k + 1]]
         curvature[k] = 1 + slack + (values * values).sum()
+    active, previous = m, np.float32(np.inf)
     for number in range(_PASSES):
-        shuffle, worst = mix_pair(key, number), np.float32(0)
-        for t in range(m):
-            other = t + below(mix_pair(shuffle, t), m - t)
+        shuffle, worst, t = mix_pair(key, number), np.float32(0), 0
+        while t < active:
+            other = t + below(mix_pair(shuffle, t), active - t)
             order[t], order[other] = order[other], order[t]
             k = order[t]
             sign = np.float32(1 if k < n_own else -1)
             gradient = sign * (_dot(rows, k, w) + bias) - 1 + slack * dual[k]
+            if dual[k] == 0 and gradient > previous:
+                active -= 1  # far on its side: the other passes do without
+                order[t], order[active] = order[active], order[t]
+                continue
+            t += 1
             if dual[k] == 0:
                 gradient = min(gradient, np.float32(0))
             worst = max(worst, abs(gradient))
@@ -337,6 +344,7 @@ def _solve(
                 _add(rows, k, change, w)
         if worst < _TOLERANCE:
             break
+        previous = worst
     return bias
 
 

@@ -12,6 +12,7 @@ __all__ = ["choose_config"]
 
 _NARROW = 2000  # labels up to which every neuron is active
 _VAST = 100_000  # labels from which on more of them are computed
+_MANY = 500_000  # examples from which on a wider hidden layer costs too much time
 # What tables of the output layer find beside those of the wide path. In training it changed nothing
 # (P@1 on commits 56.2 with 8 neurons and without, in four fifths of the time), and in predictions
 # 32 neurons do what 512 do (56.1 and 56.1, recall@5 0.994 and 0.995).
@@ -48,7 +49,7 @@ def _size_rules(shape: tuple[int, int], n_labels: int) -> dict[str, Any]:
     """
     n, n_features = shape
     rules: dict[str, Any] = {"epochs": 5 if n < 50_000 else 2 if n < 100_000 else 1}
-    rules["hidden"] = [_width(n_features, n_labels)]
+    rules["hidden"] = [_width(n, n_features, n_labels)]
     if n_labels <= _NARROW:
         return rules | {"tail": _NARROW, "wide": 0.0, "temperature": 10.0}
     # Ranking the centroids must not cost more than the neurons of a bucket: they stop at 1,024.
@@ -58,14 +59,15 @@ def _size_rules(shape: tuple[int, int], n_labels: int) -> dict[str, Any]:
     return rules | {"tail": 1000, "tables": {"n_buckets": n_buckets, "wide_limit": 64}}
 
 
-def _width(n_features: int, n_labels: int) -> int:
-    """Width of the hidden layer: what still paid, as far as memory allows.
+def _width(n: int, n_features: int, n_labels: int) -> int:
+    """Width of the hidden layer: what still paid, as far as time and memory allow.
 
     P@1 with 512, 1,024 and 2,048: 63.4, 63.4 and 63.6 on 159 labels, 69.2, 69.0 and 69.7 on 983;
     with 256, 512 and 1,024: 54.9, 55.5 and 56.2 on 44,658. On 200,000 of the calls, with 482,580
-    labels, 1,024 lost 0.4 to 512 and took a third longer.
+    labels, 1,024 lost 0.4 to 512 and took a third longer, and on 200,000 of the sessions, which are
+    many, 256, 512 and 1,024 have 6.2, 6.1 and 6.1.
     """
-    width = 2048 if n_labels <= _NARROW else 1024 if n_labels <= _VAST else 512
+    width = 2048 if n_labels <= _NARROW else 1024 if n_labels <= _VAST and n < _MANY else 512
     while width > _NARROWEST and (n_features + n_labels) * width > _WEIGHTS:
         width //= 2
     return width

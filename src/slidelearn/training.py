@@ -189,23 +189,24 @@ class Trainer:
             self.network = with_postings(self.network)
 
     def fit_margins(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
-        """Fit the labels' classifiers to what the last epoch confused, and what postings find."""
-        config, rivals = self.config, self._rivals
+        """Fit the labels' classifiers to what the last epoch confused, and what postings find.
+
+        These have to be those of the network as it is, which `fit_index` sees to.
+        """
+        config, network, rivals = self.config, self.network, self._rivals
         if not config.margin or rivals is None:
             return
         began = time.perf_counter()
-        self._fold_prior()
-        self.network = network = with_postings(self.network)
-        if network.margins is None:
+        margins = network.margins
+        if margins is None:
             path = make_wide(X, Y, 0.0)[0] if network.wide is None else network.wide
-            self.network = network._replace(margins=make_margins(path, config.margin))
-        assert self.network.margins is not None
+            margins = make_margins(path, config.margin)
         if network.postings is not None:
             find_rivals(network.postings, X, rivals[:, config.rivals :], workers)
         fit_margins(
-            self.network.margins, X, Y, rivals,
-            cost=config.margin_cost, seed=config.seed, workers=workers,
-        )  # fmt: skip
+            margins, X, Y, rivals, cost=config.margin_cost, seed=config.seed, workers=workers
+        )
+        self.network = network._replace(margins=margins)  # never some that are fitted by half
         self._rivals = None
         self.seconds += time.perf_counter() - began
 
