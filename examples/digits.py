@@ -69,6 +69,7 @@ _HASHED = Config(
     temperature=1.0,
     wide=0.0,
     neighbours=0,
+    margin=0.0,
     normalize=False,
 )
 _DENSE = replace(_HASHED, hidden_tables=None, tail=_LABELS)
