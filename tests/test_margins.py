@@ -13,7 +13,7 @@ from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.layers import Pairs
 from slidelearn.margins import find_rivals, fit_margins, keep_rivals, make_margins
-from slidelearn.postings import make_postings
+from slidelearn.memory import make_memory
 from slidelearn.sampling import Tail, join_strata
 from slidelearn.wide import Wide, make_wide
 from slidelearn.workers import Workers
@@ -83,17 +83,20 @@ def test_rivals_are_the_wrong_neurons_of_largest_logits(seed, size, n_tail):
         assert sorted(out[i][out[i] >= 0]) == sorted(ref)
 
 
-def test_rivals_are_found_in_postings():
+@pytest.mark.nojit
+@pytest.mark.parametrize("size", [0, 3, N_LABELS])
+def test_rivals_are_what_near_examples_have_and_the_example_has_not(size):
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
-    X.data = np.abs(X.data)
-    wide, _ = make_wide(X, Y, 1.0)
-    postings = make_postings(wide, D, N_LABELS, np.zeros(N_LABELS, np.float32))
-    got = np.full((N, N_LABELS + 1), -1, np.int32)
+    got = np.full((N, size), -1, np.int32)
     with Workers(2) as workers:
-        find_rivals(postings, X, got, workers)
-    ref = X.toarray() @ csr_matrix((wide.weights, wide.features, wide.indptr), (N_LABELS, D)).T
-    for i in range(N):
-        assert sorted(got[i][got[i] >= 0]) == np.flatnonzero(ref[i] > 0).tolist()
+        find_rivals(make_memory(X, Y, limit=5, strength=2.0), X, Y, got, workers)
+    for i, own in enumerate(label_lists(Y)):
+        shares = naive.votes(X.toarray(), Y.toarray(), X[i].toarray().ravel(), 5, 1.0)
+        voted = [n for n in np.flatnonzero(shares) if n not in own]
+        assert len(set(got[i][got[i] >= 0])) == min(size, len(voted))
+        kept, least = got[i][got[i] >= 0], np.sort(shares[voted])[-size:].min(initial=1)
+        assert set(kept) <= set(voted)
+        assert (shares[kept] >= least - 1e-5).all()
 
 
 @pytest.mark.parametrize("threads", [2, 3, 7])

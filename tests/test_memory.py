@@ -22,11 +22,11 @@ N, D, N_LABELS = 30, 9, 14
 
 
 def dense_votes(votes, n):
-    """What the labels of n examples gain, (n, N_LABELS)."""
+    """Share of the votes for every label of n examples, (n, N_LABELS)."""
     out = np.zeros((n, N_LABELS), np.float32)
     for i in range(n):
         own = slice(*votes.pairs.indptr[i : i + 2])
-        out[i, votes.pairs.neurons[own]] = votes.gains[own]
+        out[i, votes.pairs.neurons[own]] = votes.shares[own]
     return out
 
 
@@ -41,7 +41,7 @@ def test_the_nearest_examples_vote_for_their_labels(seed, limit, scale, signed):
     memory = make_memory(X, Y, limit=limit, strength=3.0)
     got = dense_votes(find_votes(memory, sparse_rows(Q)), 12)
     for i in range(12):
-        ref = naive.votes(X.toarray(), Y.toarray(), Q[i].toarray().ravel(), limit, 3.0)
+        ref = naive.votes(X.toarray(), Y.toarray(), Q[i].toarray().ravel(), limit, 1.0)
         assert_allclose(got[i], ref, rtol=1e-4, atol=1e-5)
 
 
@@ -56,8 +56,8 @@ def test_votes_are_added_to_pairs_and_to_blocks_alike():
     assert_allclose(logits.reshape(N, -1), 1 + ref)
     blocks = np.ones((N, N_LABELS), np.float32)
     for first in range(0, N_LABELS, 4):
-        add_block_votes(votes, first, blocks[:, first : first + 4])
-    assert_allclose(blocks, 1 + ref)
+        add_block_votes(votes, 3.0, first, blocks[:, first : first + 4])
+    assert_allclose(blocks, 1 + 3 * ref, rtol=1e-6)
 
 
 def test_an_example_finds_itself_although_buckets_are_cut(monkeypatch):

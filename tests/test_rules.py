@@ -43,6 +43,16 @@ def test_the_wide_path_finds_the_hard_negatives_where_there_is_one():
     assert alone.predict_limit > 32
 
 
+def test_many_examples_spare_some_for_calibration():
+    assert config_of(49_999, 5000, 3000).calibration == 0
+    assert config_of(50_000, 5000, 3000).calibration == 1000
+    assert config_of(400_000, 5000, 3000).calibration == 4000
+    assert config_of(400_000, 5000, 2000).calibration == 0
+    for name in ("vote", "margin", "neighbours"):
+        assert config_of(400_000, 5000, 3000, {name: 0}).calibration == 0
+    assert config_of(400_000, 5000, 3000, {"vote": 2.0, "calibration": 7}).calibration == 7
+
+
 def test_measurements_get_no_sparse_paths():
     X = csr_matrix(np.ones((300, 20), np.float32))
     config = choose_config(X, shape(300, 3000))

@@ -109,7 +109,10 @@ class Config:
         What a squared hinge of 1 costs in their fit, where half the squared length is the rest.
     rivals : int
         Labels that every example is a negative of in their fit: at most so many that training
-        confused with its own, and as many that the wide path's tables find.
+        confused with its own, and as many that examples near it have.
+    calibration : int
+        Examples that training leaves out, on which ``vote`` and ``margin`` are chosen in the end;
+        0 keeps them as they are. A network whose output has no tables does without.
     normalize : bool
         Scale every example's features to length 1.
     """
@@ -140,6 +143,7 @@ class Config:
     margin: float = 1.0
     margin_cost: float = 0.5
     rivals: int = 20
+    calibration: int = 0
     normalize: bool = True
     seed: int = 0
     threads: int = 0  # 0: as many as the process may use
@@ -159,7 +163,7 @@ class Config:
         _check_choice("start", self.start, ("centroid", "random"))
         for name in ("epochs", "batch_size"):
             _check_range(name, getattr(self, name), 1, 2**31 - 1)
-        for name in ("tail", "neighbours", "rivals", "seed", "threads"):
+        for name in ("tail", "neighbours", "rivals", "calibration", "seed", "threads"):
             _check_range(name, getattr(self, name), 0, 2**31 - 1)
         for name in (
             "lr",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import slidelearn
+from slidelearn.calibration import hold_out
 from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
@@ -112,13 +113,15 @@ def fit_model(
     check = _make_check(data, valid, config, weights)
     compile_seconds = compile_kernels(config, *_widths(data))
     with Workers(config.n_threads) as workers:
-        ready = data._replace(X=prepare_features(data.X, config))
+        ready, held = _parts(data, config)
         trainer = Trainer.start(config, ready.X, ready.Y, workers)
         trainer.time_limit = limit * (_STEPS if config.margin else 1.0)
-        run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit)
+        run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit, held)
         run.train(config.epochs, workers)
     facts = {"n_examples": data.X.shape[0]} | run.facts()
-    return Model(config, trainer.network, data.label_names, data.feature_names, weights, facts)
+    return Model(
+        trainer.config, trainer.network, data.label_names, data.feature_names, weights, facts
+    )
 
 
 def continue_model(
@@ -220,6 +223,7 @@ class _Run:
     events: FitEvents
     compile_seconds: float
     time_limit: float = math.inf
+    held: Dataset | None = None  # examples for calibration
     stopped: bool = False
     interrupted: bool = False
     epoch_began: float | None = None  # None between epochs
@@ -238,6 +242,8 @@ class _Run:
                     self.refresh(workers)
                 if last:
                     self.trainer.fit_margins(self.data.X, self.data.Y, workers)
+                    if self.held is not None:
+                        self.trainer.calibrate(self.held.X, self.held.Y, workers)
                 self.tell(done, workers)
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()
@@ -317,6 +323,15 @@ def _checked(data: Dataset) -> Dataset:
         if size == 0:
             raise DataError(f"the data have 0 {what}; training needs at least 1")
     return data
+
+
+def _parts(data: Dataset, config: Config) -> tuple[Dataset, Dataset | None]:
+    """Examples ready for the network: those to learn from, and those for calibration, if any."""
+    X = prepare_features(data.X, config)
+    if not config.calibration or config.tail >= data.Y.shape[1]:
+        return data._replace(X=X), None
+    held = hold_out(X.shape[0], config.calibration, config.seed)
+    return data._replace(X=X[~held], Y=data.Y[~held]), data._replace(X=X[held], Y=data.Y[held])
 
 
 def _widths(data: Dataset) -> tuple[int, int]:

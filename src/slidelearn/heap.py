@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["ranks_below", "rise", "sink"]
+__all__ = ["offer", "ranks_below", "rise", "sink"]
 
 
 @njit(cache=True, nogil=True)
@@ -47,3 +47,16 @@ def sink(
         keys[parent], labels[parent] = keys[child], labels[child]
         parent = child
     keys[parent], labels[parent] = key, label
+
+
+@njit(cache=True, nogil=True)
+def offer(
+    keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
+) -> int:
+    """Let an id into a heap of ``size`` ids if it has room or a worse one; returns the new size."""
+    if size < len(labels):
+        rise(keys, labels, size, key, label)
+        return size + 1
+    if size and ranks_below(keys[0], labels[0], key, label):
+        sink(keys, labels, size, key, label)
+    return size

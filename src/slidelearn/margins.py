@@ -18,15 +18,22 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.hashing.mixing import below, mix_pair
-from slidelearn.heap import ranks_below, rise, sink
+from slidelearn.heap import offer
 from slidelearn.layers import Pairs, pairs_of
 from slidelearn.losses import Strata, mark_counted
-from slidelearn.postings import Postings, best_labels
+from slidelearn.memory import Memory, Votes, find_votes
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.wide import Wide
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["Margins", "add_penalties", "find_rivals", "fit_margins", "keep_rivals", "make_margins"]
+__all__ = [
+    "Margins",
+    "find_rivals",
+    "fit_margins",
+    "keep_rivals",
+    "make_margins",
+    "squared_hinges",
+]
 
 _PASSES = 8  # over a label's examples, at most; 5 have 0.0 to 0.2 less P@1
 _TOLERANCE = 0.1  # of the largest projected gradient in a pass
@@ -102,28 +109,35 @@ def keep_rivals(
                 if not counted[j]:
                     continue
                 neuron, logit = strata.shared[j], shared_logits[i, j]
-            if kept < size:
-                rise(keys, out[i], kept, logit, neuron)
-                kept += 1
-            elif ranks_below(keys[0], out[i, 0], logit, neuron):
-                sink(keys, out[i], size, logit, neuron)
+            kept = offer(keys, out[i], kept, logit, neuron)
 
 
 def find_rivals(
-    postings: Postings, X: csr_matrix, out: NDArray[np.int32], workers: Workers
+    memory: Memory, X: csr_matrix, Y: csr_matrix, out: NDArray[np.int32], workers: Workers
 ) -> None:
-    """Find the labels that weigh most in the buckets of examples X (n, d).
+    """Find the wrong labels that most votes of the examples near X (n, d), labels Y, are for.
 
     ``out`` (n, r) starts at -1, which stays where there are fewer.
     """
-    limit = out.shape[1]
 
     def find(start: int, end: int) -> None:
-        found = best_labels(sparse_rows(X[start:end]), postings, limit)
-        sizes = np.diff(found.indptr)
-        out[start:end][np.arange(limit) < sizes[:, None]] = found.neurons
+        votes = find_votes(memory, sparse_rows(X[start:end]))
+        _keep_voted(votes, pairs_of(Y[start:end]), out[start:end])
 
     workers.map(find, pieces(X.shape[0], _LOOKUP))
+
+
+@njit(cache=True, nogil=True)
+def _keep_voted(votes: Votes, labels: Pairs, out: NDArray[np.int32]) -> None:
+    """Keep the labels with most votes of every example that are not its own, (n, r)."""
+    keys = np.empty(out.shape[1], np.float32)
+    for i in range(len(out)):
+        own, kept = labels.neurons[labels.indptr[i] : labels.indptr[i + 1]], 0
+        for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
+            label = votes.pairs.neurons[v]
+            at = np.searchsorted(own, label)
+            if at == len(own) or own[at] != label:
+                kept = offer(keys, out[i], kept, votes.shares[v], label)
 
 
 def fit_margins(
@@ -364,20 +378,14 @@ def _add(x: Rows, i: int, scale: np.float32, w: NDArray[np.float32]) -> None:
         w[x.indices[e]] += scale * x.values[e]
 
 
-def add_penalties(
-    margins: NDArray[np.float32], strength: float, logits: NDArray[np.float32]
-) -> None:
-    """Take the squared hinge of every margin, which is used up, from its logit; of one shape.
+def squared_hinges(margins: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn margins into their squared hinges, in place.
 
     Examples
     --------
-    >>> logits = np.zeros(3, np.float32)
-    >>> add_penalties(np.array([2, 0.5, -1], np.float32), 2.0, logits)
-    >>> logits.tolist()
-    [0.0, -0.5, -8.0]
+    >>> squared_hinges(np.array([2, 0.5, -1], np.float32)).tolist()
+    [0.0, 0.25, 4.0]
     """
     np.subtract(1, margins, out=margins)
     np.maximum(margins, 0, out=margins)
-    np.square(margins, out=margins)
-    margins *= np.float32(strength)
-    logits -= margins
+    return np.square(margins, out=margins)

@@ -57,18 +57,18 @@ class Memory(NamedTuple):
 
 
 class Votes(NamedTuple):
-    """What the memory adds to logits: for each of n examples, labels and gains.
+    """What the memory says of n examples.
 
     Attributes
     ----------
     pairs : Pairs
         The labels that were voted for, ascending in an example.
-    gains : float32 array of shape (n_pairs,)
-        What their logits gain.
+    shares : float32 array of shape (n_pairs,)
+        Which share of the votes was for them.
     """
 
     pairs: Pairs
-    gains: NDArray[np.float32]
+    shares: NDArray[np.float32]
 
 
 def make_memory(X: csr_matrix, Y: csr_matrix, *, limit: int, strength: float) -> Memory:
@@ -79,8 +79,8 @@ def make_memory(X: csr_matrix, Y: csr_matrix, *, limit: int, strength: float) ->
     >>> X = csr_matrix(np.array([[1, 0], [0.6, 0.8]], np.float32))
     >>> memory = make_memory(X, csr_matrix([[1, 0], [0, 1]]), limit=1, strength=2.0)
     >>> votes = find_votes(memory, sparse_rows(X))
-    >>> votes.pairs.neurons.tolist(), votes.gains.tolist()
-    ([0, 1], [2.0, 2.0])
+    >>> votes.pairs.neurons.tolist(), votes.shares.tolist()
+    ([0, 1], [1.0, 1.0])
     """
     x = sparse_rows(X)
     examples = Wide(x.indptr, x.indices, x.values, np.empty(0, np.float32))
@@ -111,11 +111,10 @@ def find_votes(memory: Memory, x: Rows) -> Votes:
     add_pair_scores(memory.examples, find_hits(x, memory.examples, near), cosines)
     starts = memory.labels.indptr
     most = int((starts[near.neurons + 1] - starts[near.neurons]).sum())
-    labels, gains = np.empty(most, np.int32), np.empty(most, np.float32)
+    labels, shares = np.empty(most, np.int32), np.empty(most, np.float32)
     indptr = np.zeros(x.n + 1, np.int64)
-    _count_votes(memory.labels, near, cosines, zeros(memory.n_labels), indptr, labels, gains)
-    gains = np.float32(memory.strength) * gains[: indptr[-1]]
-    return Votes(Pairs(indptr, labels[: indptr[-1]]), gains)
+    _count_votes(memory.labels, near, cosines, zeros(memory.n_labels), indptr, labels, shares)
+    return Votes(Pairs(indptr, labels[: indptr[-1]]), shares[: indptr[-1]])
 
 
 @njit(cache=True, nogil=True)
@@ -157,7 +156,7 @@ def _count_votes(
 
 @njit(cache=True, nogil=True)
 def add_pair_votes(votes: Votes, pairs: Pairs, out: NDArray[np.float32]) -> None:
-    """Add votes to the logits of pairs, out (n_pairs,), which hold every label voted for.
+    """Add the shares of votes to pairs, out (n_pairs,), which hold every label voted for.
 
     Both ascend in an example.
     """
@@ -166,15 +165,16 @@ def add_pair_votes(votes: Votes, pairs: Pairs, out: NDArray[np.float32]) -> None
         for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
             while pairs.neurons[p] < votes.pairs.neurons[v]:
                 p += 1
-            out[p] += votes.gains[v]
+            out[p] += votes.shares[v]
 
 
 @njit(cache=True, nogil=True)
-def add_block_votes(votes: Votes, first: int, out: NDArray[np.float32]) -> None:
+def add_block_votes(votes: Votes, strength: float, first: int, out: NDArray[np.float32]) -> None:
     """Add votes to the logits of some labels, out (n, block), which count from ``first``."""
     for i in range(out.shape[0]):
         own = votes.pairs.neurons[votes.pairs.indptr[i] : votes.pairs.indptr[i + 1]]
         for v in range(np.searchsorted(own, first), len(own)):
             if own[v] >= first + out.shape[1]:
                 break
-            out[i, own[v] - first] += votes.gains[votes.pairs.indptr[i] + v]
+            share = votes.shares[votes.pairs.indptr[i] + v]
+            out[i, own[v] - first] += np.float32(strength) * share

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from slidelearn.heap import ranks_below, rise, sink
+from slidelearn.heap import offer, rise, sink
 from slidelearn.layers import Pairs
 from slidelearn.rows import Rows
 from slidelearn.scratch import zeros
@@ -139,10 +139,5 @@ def _retrieve(
             hopeless = kept == limit and score + postings.top_bias < keys[0]
             if hopeless or score == 0:  # 0 weighs nothing, or was ranked already
                 continue
-            key = score + postings.bias[label]
-            if kept < limit:
-                rise(keys, labels, kept, key, label)
-                kept += 1
-            elif ranks_below(keys[0], labels[0], key, label):
-                sink(keys, labels, kept, key, label)
+            kept = offer(keys, labels, kept, score + postings.bias[label], label)
         indptr[i + 1] = indptr[i] + kept

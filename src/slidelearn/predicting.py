@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.layers import Pairs, pair_logits
-from slidelearn.margins import add_penalties
+from slidelearn.margins import squared_hinges
 from slidelearn.memory import add_block_votes, add_pair_votes, find_votes
 from slidelearn.network import Network, hidden_rows, retrieve_labels
 from slidelearn.rows import Rows, product, sparse_rows
@@ -17,7 +17,7 @@ from slidelearn.sampling import unite
 from slidelearn.wide import add_block_scores, add_pair_scores, columns_of, find_hits
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["TopK", "all_scores", "predict_topk"]
+__all__ = ["Retrieved", "TopK", "all_scores", "keep_best", "predict_topk", "score_retrieved"]
 
 _EXAMPLES, _LABELS = 256, 5000  # whose logits one thread holds at a time in an exact scan, 5 MB
 
@@ -40,6 +40,42 @@ class TopK(NamedTuple):
     active: int
 
 
+class Retrieved(NamedTuple):
+    """The neurons that n examples retrieved, and all that speaks for and against them.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        The neurons, ascending in an example.
+    logits : float32 array of shape (n_pairs,)
+        Of the network.
+    hinges : float32 array of shape (n_pairs,)
+        Squared hinges of the margins.
+    shares : float32 array of shape (n_pairs,)
+        Shares of the votes.
+    """
+
+    pairs: Pairs
+    logits: NDArray[np.float32]
+    hinges: NDArray[np.float32]
+    shares: NDArray[np.float32]
+
+    def scores(self, vote: float, margin: float) -> NDArray[np.float32]:
+        """Sum them up, weighted: (n_pairs,)."""
+        scores = self.logits + np.float32(vote) * self.shares
+        scores -= np.float32(margin) * self.hinges
+        return scores
+
+
+def _strengths(network: Network) -> tuple[float, float]:
+    """How much votes and margins weigh in predictions."""
+    memory, margins = network.memory, network.margins
+    return (
+        0.0 if memory is None else memory.strength,
+        0.0 if margins is None else margins.strength,
+    )
+
+
 def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, workers: Workers) -> TopK:
     """Find the k best labels of every example X (n, d), a canonical float32 matrix.
 
@@ -60,8 +96,8 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
     n = X.shape[0]
     labels = np.full((n, k), -1, np.int64)
     scores = np.full((n, k), -np.inf, np.float32)
-    index = network.indexes[-1]
-    if exact or index is None:
+    vote, margin = _strengths(network)
+    if exact or network.indexes[-1] is None:
 
         def scan(start: int, end: int) -> None:
             for first, logits in _scored_blocks(network, X[start:end]):
@@ -71,41 +107,52 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
         return TopK(labels, scores, n * network.n_labels)
 
     def search(start: int, end: int) -> int:
-        x = sparse_rows(X[start:end])
-        h = hidden_rows(network, x)
-        pairs = retrieve_labels(network, x, h, index.predict_size)
-        votes = None if network.memory is None else find_votes(network.memory, x)
-        if votes is not None:
-            pairs = unite(pairs, votes.pairs)
-        logits = np.empty(len(pairs.neurons), np.float32)
-        pair_logits(h, network.output.weight, pairs, logits)
-        _add_sparse_scores(network, x, pairs, logits)
-        if votes is not None:
-            add_pair_votes(votes, pairs, logits)
-        _top_of_pairs(pairs, logits, labels[start:end], scores[start:end])
-        return len(logits)
+        found = score_retrieved(network, X[start:end])
+        keep_best(found.pairs, found.scores(vote, margin), labels[start:end], scores[start:end])
+        return len(found.logits)
 
     return TopK(labels, scores, sum(workers.map(search, pieces(n))))
 
 
+def score_retrieved(network: Network, X: csr_matrix) -> Retrieved:
+    """Score the neurons that the tables find for examples X (n, d), by all that speaks on them."""
+    x = sparse_rows(X)
+    h = hidden_rows(network, x)
+    index = network.indexes[-1]
+    assert index is not None
+    pairs = retrieve_labels(network, x, h, index.predict_size)
+    votes = None if network.memory is None else find_votes(network.memory, x)
+    if votes is not None:
+        pairs = unite(pairs, votes.pairs)
+    logits = np.empty(len(pairs.neurons), np.float32)
+    pair_logits(h, network.output.weight, pairs, logits)
+    hinges = _add_sparse_scores(network, x, pairs, logits)
+    shares = np.zeros(len(logits), np.float32)
+    if votes is not None:
+        add_pair_votes(votes, pairs, shares)
+    return Retrieved(pairs, logits, hinges, shares)
+
+
 def _add_sparse_scores(
     network: Network, x: Rows, pairs: Pairs, logits: NDArray[np.float32]
-) -> None:
-    """Add what the wide path and the margins say of every pair to its logit (n_pairs,).
+) -> NDArray[np.float32]:
+    """Add what the wide path says of every pair to its logit; returns hinges, all (n_pairs,).
 
-    They have the same features, so these are looked up once.
+    Wide path and margins have the same features, so these are looked up once.
     """
     wide, margins = network.wide, network.margins
+    hinges = np.zeros(len(logits), np.float32)
     paths = [path for path in (wide, None if margins is None else margins.path) if path is not None]
     if not paths:
-        return
+        return hinges
     hits = find_hits(x, paths[0], pairs)
     if wide is not None:
         add_pair_scores(wide, hits, logits)
     if margins is not None:
-        values = margins.bias[pairs.neurons]
-        add_pair_scores(margins.path, hits, values)
-        add_penalties(values, margins.strength, logits)
+        np.take(margins.bias, pairs.neurons, out=hinges)
+        add_pair_scores(margins.path, hits, hinges)
+        squared_hinges(hinges)
+    return hinges
 
 
 def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.float32]:
@@ -129,6 +176,7 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
     h = hidden_rows(network, x)
     votes = None if network.memory is None else find_votes(network.memory, x)
     margins, columns = network.margins, columns_of(X)
+    vote, margin = _strengths(network)
     for first in range(0, network.n_labels, _LABELS):
         weight = network.output.weight[first : first + _LABELS].T
         logits = product(h, weight if h.dense else np.ascontiguousarray(weight))
@@ -136,11 +184,11 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
         if network.wide is not None:
             add_block_scores(columns, network.wide, labels, logits)
         if margins is not None:
-            values = np.tile(margins.bias[labels], (len(logits), 1))
-            add_block_scores(columns, margins.path, labels, values)
-            add_penalties(values, margins.strength, logits)
+            hinges = np.tile(margins.bias[labels], (len(logits), 1))
+            add_block_scores(columns, margins.path, labels, hinges)
+            logits -= np.float32(margin) * squared_hinges(hinges)
         if votes is not None:
-            add_block_votes(votes, first, logits)
+            add_block_votes(votes, vote, first, logits)
         yield first, logits
 
 
@@ -179,13 +227,16 @@ def _top_of_all(
 
 
 @njit(cache=True, nogil=True)
-def _top_of_pairs(
+def keep_best(
     pairs: Pairs,
     logits: NDArray[np.float32],
     labels: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> None:
-    """Keep the best k of every example's pairs: labels, scores (n, k), which start at -1, -inf."""
+    """Keep the best k of every example's pairs: labels, scores (n, k), which start at -1, -inf.
+
+    Labels come best first, the smaller id among equals.
+    """
     k = labels.shape[1]
     for i in range(labels.shape[0]):
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):

@@ -17,6 +17,7 @@ _MANY = 500_000  # examples from which on a wider hidden layer costs too much ti
 # (P@1 on commits 56.2 with 8 neurons and without, in four fifths of the time), and in predictions
 # 32 neurons do what 512 do (56.1 and 56.1, recall@5 0.994 and 0.995).
 _BESIDE_WIDE: dict[str, Any] = {"limit": 0, "predict_limit": 32}
+_ENOUGH = 50_000  # examples from which on 1,000 of them can be spared
 _WEIGHTS = 300_000_000  # of all layers: 1.2 GB
 _NARROWEST = 128  # hidden neurons, however many weights that makes
 
@@ -29,13 +30,20 @@ def choose_config(X: csr_matrix, Y: csr_matrix, overrides: dict[str, Any] | None
     ConfigError
         If an override is unknown or out of its range.
     """
-    chosen = _size_rules(X.shape, Y.shape[1]) | _dense_rules(X)
-    config = Config.from_dict(overrides or {}, base=Config.from_dict(chosen))
+    chosen, given = _size_rules(X.shape, Y.shape[1]) | _dense_rules(X), overrides or {}
+    config = Config.from_dict(given, base=Config.from_dict(chosen))
+    if not {"vote", "margin", "calibration"} & set(given):
+        config = dataclasses.replace(config, calibration=_calibration(config, *Y.shape))
     if config.wide == 0:
         return config
-    given = (overrides or {}).get("tables", {})
-    found = {name: size for name, size in _BESIDE_WIDE.items() if name not in given}
+    found = {name: n for name, n in _BESIDE_WIDE.items() if name not in given.get("tables", {})}
     return dataclasses.replace(config, tables=dataclasses.replace(config.tables, **found))
+
+
+def _calibration(config: Config, n: int, n_labels: int) -> int:
+    """Examples that are left out for calibration: of many, where there is something to choose."""
+    chooses = config.margin > 0 and config.neighbours > 0 and config.tail < n_labels
+    return max(1000, n // 100) if chooses and n >= _ENOUGH else 0
 
 
 def _size_rules(shape: tuple[int, int], n_labels: int) -> dict[str, Any]:

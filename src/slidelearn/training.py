@@ -3,17 +3,18 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.calibration import choose_strengths
 from slidelearn.config import Config
 from slidelearn.index import Schedule
 from slidelearn.margins import find_rivals, fit_margins, make_margins
-from slidelearn.memory import make_memory
+from slidelearn.memory import extend_memory, make_memory
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rows import Rows, sparse_rows
@@ -189,10 +190,7 @@ class Trainer:
             self.network = with_postings(self.network)
 
     def fit_margins(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
-        """Fit the labels' classifiers to what the last epoch confused, and what postings find.
-
-        These have to be those of the network as it is, which `fit_index` sees to.
-        """
+        """Fit the labels' classifiers to what training confused, and what near examples have."""
         config, network, rivals = self.config, self.network, self._rivals
         if not config.margin or rivals is None:
             return
@@ -201,13 +199,32 @@ class Trainer:
         if margins is None:
             path = make_wide(X, Y, 0.0)[0] if network.wide is None else network.wide
             margins = make_margins(path, config.margin)
-        if network.postings is not None:
-            find_rivals(network.postings, X, rivals[:, config.rivals :], workers)
+        if network.memory is not None:
+            find_rivals(network.memory, X, Y, rivals[:, config.rivals :], workers)
         fit_margins(
             margins, X, Y, rivals, cost=config.margin_cost, seed=config.seed, workers=workers
         )
         self.network = network._replace(margins=margins)  # never some that are fitted by half
         self._rivals = None
+        self.seconds += time.perf_counter() - began
+
+    def calibrate(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
+        """Choose how much votes and margins say on examples that neither has; they may vote then.
+
+        The choice becomes a part of the settings.
+        """
+        network, began = self.network, time.perf_counter()
+        if network.memory is None:
+            return
+        if network.margins is not None:
+            vote, margin = choose_strengths(network, X, Y, workers)
+            self.config = replace(self.config, vote=vote, margin=margin)
+            network = network._replace(
+                memory=network.memory._replace(strength=vote),
+                margins=network.margins._replace(strength=margin),
+            )
+        assert network.memory is not None
+        self.network = network._replace(memory=extend_memory(network.memory, X, Y))
         self.seconds += time.perf_counter() - began
 
     @property

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from problems import clusters
+from slidelearn import calibration
+from slidelearn.calibration import choose_strengths, hold_out
+from slidelearn.datasets import Dataset
+from slidelearn.fitting import continue_model, fit_model
+from slidelearn.metrics import report
+from slidelearn.model_file import load_model, save_model
+from slidelearn.predicting import predict_topk
+from slidelearn.workers import Workers
+
+PLAN = {"epochs": 1, "hidden": [16], "tail": 5, "calibration": 60}
+
+
+@pytest.fixture(scope="module")
+def problem():
+    X, Y, _ = clusters(n=600)
+    return Dataset(X, Y)
+
+
+@pytest.fixture(scope="module")
+def model(problem):
+    return fit_model(problem, PLAN)
+
+
+@pytest.mark.parametrize(("n", "size", "held"), [(10, 3, 3), (10, 9, 5), (1, 4, 0), (0, 2, 0)])
+def test_no_more_than_half_is_held_out(n, size, held):
+    marks = hold_out(n, size, seed=1)
+    assert marks.shape == (n,)
+    assert marks.sum() == held
+    assert np.array_equal(marks, hold_out(n, size, seed=1))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, threads):
+    votes, margins = (0.5, 6.0), (0.25, 1.0, 40.0)
+    monkeypatch.setattr(calibration, "_VOTES", votes)
+    monkeypatch.setattr(calibration, "_MARGINS", margins)
+    network, X = model.network, problem.X[:150]
+    Y = problem.Y[np.random.default_rng(0).permutation(150)]  # right now and then
+    sums = {}
+    with Workers(threads) as workers:
+        for vote in votes:
+            for margin in margins:
+                tried = network._replace(
+                    memory=network.memory._replace(strength=vote),
+                    margins=network.margins._replace(strength=margin),
+                )
+                top = predict_topk(tried, X, 5, exact=False, workers=workers).labels
+                scores = report(top, Y, np.ones(Y.shape[1]))
+                sums[vote, margin] = scores["p@1"] + scores["p@3"] + scores["p@5"]
+        chosen = choose_strengths(network, X, Y, workers)
+    assert sums[chosen] == pytest.approx(max(sums.values()))
+    assert len({round(value, 3) for value in sums.values()}) > 1
+
+
+def test_a_fit_chooses_strengths_and_remembers_every_example(problem, model, tmp_path):
+    network = model.network
+    assert len(network.memory.labels.indptr) - 1 == 600
+    assert network.memory.strength == model.config.vote
+    assert network.margins.strength == model.config.margin
+    assert model.config.vote in calibration._VOTES
+    assert model.config.margin in calibration._MARGINS
+    assert model.facts["n_examples"] == 600
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    top, other = (m.predict_topk(problem.X, 5) for m in (model, again))
+    assert np.array_equal(top.labels, other.labels)
+    assert np.array_equal(top.scores, other.scores)
+
+
+def test_what_is_held_out_trains_nothing(problem):
+    held = hold_out(600, 60, seed=0)
+    plain = fit_model(problem._replace(X=problem.X[~held], Y=problem.Y[~held]),
+                      PLAN | {"calibration": 0})  # fmt: skip
+    calibrated = fit_model(problem, PLAN)
+    assert np.array_equal(calibrated.network.output.weight, plain.network.output.weight)
+    assert np.array_equal(
+        calibrated.network.margins.path.weights, plain.network.margins.path.weights
+    )
+
+
+def test_a_label_that_only_held_out_examples_have_is_still_predicted():
+    X, Y, _ = clusters(n=600)
+    held = np.flatnonzero(hold_out(600, 60, seed=0))[0]
+    lone = csr_matrix(([1.0], ([held], [0])), (600, 1))
+    Y = csr_matrix(np.hstack([Y.toarray(), lone.toarray()]))
+    keep = np.ones(len(Y.data), bool)
+    keep[Y.indptr[held] : Y.indptr[held + 1]] = Y.indices[Y.indptr[held] : Y.indptr[held + 1]] == (
+        Y.shape[1] - 1
+    )
+    Y.data[~keep] = 0
+    Y.eliminate_zeros()
+    model = fit_model(Dataset(X, Y), PLAN | {"neighbours": 1})
+    assert Y.shape[1] - 1 in model.predict_topk(X[held], 5).labels
+
+
+@pytest.mark.parametrize("settings", [{"neighbours": 0}, {"margin": 0.0}, {"tail": 2000}])
+def test_without_votes_or_margins_or_tables_nothing_is_chosen(problem, settings):
+    model = fit_model(problem, PLAN | settings)
+    given = {"vote": 1.5, "margin": 1.0} | settings
+    assert (model.config.vote, model.config.margin) == (given["vote"], given["margin"])
+    if "tail" in settings:
+        assert len(model.network.memory.labels.indptr) - 1 == 600
+
+
+def test_more_examples_keep_the_strengths(problem):
+    model = fit_model(problem, PLAN)
+    chosen = model.config.vote, model.config.margin
+    more = continue_model(model, problem, epochs=1)
+    assert (more.network.memory.strength, more.network.margins.strength) == chosen
+    assert len(more.network.memory.labels.indptr) - 1 == 1200
