@@ -51,6 +51,17 @@ def test_best_labels_of_the_largest_weights(seed, size, limit, equal):
         assert_allclose(np.sort(total[got]), np.sort(total[best]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.nojit
+def test_features_of_too_many_labels_are_left_out():
+    _, wide, bias = make_problem()
+    counts = np.bincount(wide.features, minlength=D)
+    most = int(np.sort(counts)[D // 2])
+    sizes = np.diff(make_postings(wide, D, 3, bias, most=most).indptr)
+    assert np.array_equal(sizes, np.where(counts > most, 0, np.minimum(counts, 3)))
+    assert (sizes == 0).any()
+    assert sizes.any()
+
+
 def test_retrieval_leaves_no_trace():
     X, wide, bias = make_problem()
     postings = make_postings(wide, D, 50, bias)

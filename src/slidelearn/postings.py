@@ -32,19 +32,25 @@ class Postings(NamedTuple):
         Their wide weights when they were filed.
     bias : float32 array of shape (n_labels,)
         What every label's logit starts from.
-    top_bias : float32
-        The largest of them.
     """
 
     indptr: NDArray[np.int64]
     labels: NDArray[np.int32]
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
-    top_bias: np.float32
 
 
-def make_postings(wide: Wide, n_features: int, size: int, bias: NDArray[np.float32]) -> Postings:
+def make_postings(
+    wide: Wide,
+    n_features: int,
+    size: int,
+    bias: NDArray[np.float32],
+    *,
+    most: int | None = None,
+) -> Postings:
     """File every label under its features; a bucket keeps the ``size`` largest weights.
+
+    Features of more than ``most`` labels, if given, get an empty one.
 
     Examples
     --------
@@ -56,10 +62,12 @@ def make_postings(wide: Wide, n_features: int, size: int, bias: NDArray[np.float
     """
     counts = np.zeros(n_features, np.int64)
     _count(wide.features, counts)
-    indptr = np.concatenate(([0], np.cumsum(np.minimum(counts, size))))
+    sizes = np.minimum(counts, size)
+    if most is not None:
+        sizes[counts > most] = 0
+    indptr = np.concatenate(([0], np.cumsum(sizes)))
     labels, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    top = np.float32(bias.max(initial=-np.inf))
-    postings = Postings(indptr, labels, weights, bias, top)
+    postings = Postings(indptr, labels, weights, bias)
     _file(wide, postings, np.zeros(n_features, np.int32))
     return postings
 
@@ -82,7 +90,7 @@ def _file(wide: Wide, postings: Postings, filled: NDArray[np.int32]) -> None:
             if filled[feature] < len(weights):
                 rise(weights, labels, filled[feature], weight, n)
                 filled[feature] += 1
-            elif weight > weights[0]:
+            elif len(weights) and weight > weights[0]:
                 sink(weights, labels, len(weights), weight, n)
 
 
@@ -92,7 +100,7 @@ def best_labels(x: Rows, postings: Postings, limit: int) -> Pairs:
     Examples
     --------
     >>> postings = Postings(np.array([0, 2]), np.array([4, 7], np.int32),
-    ...                     np.array([1, 2], np.float32), np.zeros(9, np.float32), np.float32(0))
+    ...                     np.array([1, 2], np.float32), np.zeros(9, np.float32))
     >>> x = Rows(np.array([0, 1]), np.array([0], np.int32), np.array([3.0], np.float32), 1, False)
     >>> best_labels(x, postings, limit=1).neurons.tolist()
     [7]
@@ -116,28 +124,55 @@ def _retrieve(
 
     ``scores`` is scratch (n_labels,) or longer, zero before and after.
     """
-    keys, touched = np.empty(limit, np.float32), np.empty(0, np.int32)
+    best, maxima = np.empty(limit, np.float32), np.empty(2 * limit, np.float32)
+    touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
     for i in range(len(x.indptr) - 1):
         own = x.indices[x.indptr[i] : x.indptr[i + 1]]
         most = 0
         for feature in own:
             most += postings.indptr[feature + 1] - postings.indptr[feature]
-        if most > len(touched):
-            touched = np.empty(2 * most, np.int32)
+        if most >= len(touched):
+            touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
         n_touched = 0
         for e in range(len(own)):
             value = x.values[x.indptr[i] + e]
-            for q in range(postings.indptr[own[e]], postings.indptr[own[e] + 1]):
-                label = postings.labels[q]
+            start, end = postings.indptr[own[e]], postings.indptr[own[e] + 1]
+            labels, weights = postings.labels[start:end], postings.weights[start:end]
+            for q in range(len(labels)):
+                label = np.uint32(labels[q])  # not negative, so no index counts from the end
+                score = scores[label]
                 touched[n_touched] = label  # stays only if the label is new
-                n_touched += scores[label] == 0
-                scores[label] += value * postings.weights[q]
-        kept, labels = 0, neurons[indptr[i] : indptr[i] + limit]
-        for label in touched[:n_touched]:
-            score = scores[label]
-            scores[label] = 0
-            hopeless = kept == limit and score + postings.top_bias < keys[0]
-            if hopeless or score == 0:  # 0 weighs nothing, or was ranked already
-                continue
-            kept = offer(keys, labels, kept, score + postings.bias[label], label)
+                n_touched += score == 0
+                scores[label] = score + value * weights[q]
+        n_keys = 0
+        for t in range(n_touched):
+            label = np.uint32(touched[t])
+            score, scores[label] = scores[label], 0
+            touched[n_keys], keys[n_keys] = label, score + postings.bias[label]
+            n_keys += score != 0  # 0 weighs nothing, or was ranked already
+        least, kept = _least_of_best(keys[:n_keys], limit, maxima), 0
+        own_neurons = neurons[indptr[i] : indptr[i] + limit]
+        for t in range(n_keys):
+            if keys[t] >= least:
+                kept = offer(best, own_neurons, kept, keys[t], touched[t])
         indptr[i + 1] = indptr[i] + kept
+
+
+@njit(cache=True, nogil=True)
+def _least_of_best(
+    keys: NDArray[np.float32], limit: int, maxima: NDArray[np.float32]
+) -> np.float32:
+    """No more than the ``limit`` th largest key (n,), and seldom much less.
+
+    Each of ``limit`` different keys is the largest of its class by number modulo ``maxima``, which
+    is scratch (2 * limit,). With a heap alone, that took most of a lookup.
+    """
+    size = len(maxima)
+    if len(keys) <= size:
+        return np.float32(-np.inf)
+    maxima[:] = keys[:size]
+    for start in range(size, len(keys) - size + 1, size):
+        for j in range(size):
+            maxima[j] = max(maxima[j], keys[start + j])
+    maxima.sort()
+    return maxima[size - limit]
