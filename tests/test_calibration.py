@@ -4,7 +4,7 @@ from scipy.sparse import csr_matrix
 
 from problems import clusters
 from slidelearn import calibration
-from slidelearn.calibration import choose_strengths, hold_out
+from slidelearn.calibration import Strengths, choose_strengths, hold_out, with_strengths
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.metrics import report
@@ -34,27 +34,40 @@ def test_no_more_than_half_is_held_out(n, size, held):
     assert np.array_equal(marks, hold_out(n, size, seed=1))
 
 
+def precision(network, X, Y, workers):
+    scores = report(predict_topk(network, X, 5, exact=False, workers=workers).labels, Y,
+                    np.ones(Y.shape[1]))  # fmt: skip
+    return scores["p@1"] + scores["p@3"] + scores["p@5"]
+
+
+def tried(network, strengths, counts):
+    """The network with some strengths; its own arrays stay as they are."""
+    weight = network.output.weight.copy()
+    return with_strengths(
+        network._replace(output=network.output._replace(weight=weight)), strengths, counts
+    )
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, threads):
-    votes, margins = (0.5, 6.0), (0.25, 1.0, 40.0)
+    votes, margins, frequencies = (0.5, 6.0), (0.25, 1.0, 40.0), (0.0, 0.4, -0.3)
     monkeypatch.setattr(calibration, "_VOTES", votes)
     monkeypatch.setattr(calibration, "_MARGINS", margins)
+    monkeypatch.setattr(calibration, "_FREQUENCIES", frequencies)
     network, X = model.network, problem.X[:150]
     Y = problem.Y[np.random.default_rng(0).permutation(150)]  # right now and then
-    sums = {}
+    counts = np.random.default_rng(1).integers(0, 50, Y.shape[1])
     with Workers(threads) as workers:
-        for vote in votes:
-            for margin in margins:
-                tried = network._replace(
-                    memory=network.memory._replace(strength=vote),
-                    margins=network.margins._replace(strength=margin),
-                )
-                top = predict_topk(tried, X, 5, exact=False, workers=workers).labels
-                scores = report(top, Y, np.ones(Y.shape[1]))
-                sums[vote, margin] = scores["p@1"] + scores["p@3"] + scores["p@5"]
-        chosen = choose_strengths(network, X, Y, workers)
-    assert sums[chosen] == pytest.approx(max(sums.values()))
-    assert len({round(value, 3) for value in sums.values()}) > 1
+        chosen = choose_strengths(network, counts, X, Y, workers)
+        for choices in (
+            [Strengths(vote, margin, 0.0) for vote in votes for margin in margins],
+            [chosen._replace(frequency=frequency) for frequency in frequencies],
+        ):
+            sums = [precision(tried(network, c, counts), X, Y, workers) for c in choices]
+            best = choices[int(np.argmax(sums))]
+            assert chosen[:2] == best[:2]
+            assert len({round(value, 3) for value in sums}) > 1
+    assert chosen == best
 
 
 def test_a_fit_chooses_strengths_and_remembers_every_example(problem, model, tmp_path):
@@ -77,7 +90,8 @@ def test_what_is_held_out_trains_nothing(problem):
     plain = fit_model(problem._replace(X=problem.X[~held], Y=problem.Y[~held]),
                       PLAN | {"calibration": 0})  # fmt: skip
     calibrated = fit_model(problem, PLAN)
-    assert np.array_equal(calibrated.network.output.weight, plain.network.output.weight)
+    weights = [model.network.output.weight for model in (calibrated, plain)]
+    assert np.array_equal(weights[0][:, :-1], weights[1][:, :-1])
     assert np.array_equal(
         calibrated.network.margins.path.weights, plain.network.margins.path.weights
     )

@@ -175,4 +175,4 @@ def _least_of_best(
         for j in range(size):
             maxima[j] = max(maxima[j], keys[start + j])
     maxima.sort()
-    return maxima[size - limit]
+    return np.float32(maxima[size - limit])

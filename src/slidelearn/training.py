@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.calibration import choose_strengths
+from slidelearn.calibration import choose_strengths, with_strengths
 from slidelearn.config import Config
 from slidelearn.index import Schedule
 from slidelearn.margins import find_rivals, fit_margins, make_margins
@@ -209,20 +209,19 @@ class Trainer:
         self.seconds += time.perf_counter() - began
 
     def calibrate(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
-        """Choose how much votes and margins say on examples that neither has; they may vote then.
+        """Choose what predictions weigh on examples that training had not; they vote from then on.
 
-        The choice becomes a part of the settings.
+        The choice becomes a part of the settings and the biases.
         """
         network, began = self.network, time.perf_counter()
         if network.memory is None:
             return
         if network.margins is not None:
-            vote, margin = choose_strengths(network, X, Y, workers)
-            self.config = replace(self.config, vote=vote, margin=margin)
-            network = network._replace(
-                memory=network.memory._replace(strength=vote),
-                margins=network.margins._replace(strength=margin),
-            )
+            known = network.memory.labels.neurons
+            counts = np.bincount(known, minlength=network.n_labels)
+            chosen = choose_strengths(network, counts, X, Y, workers)
+            self.config = replace(self.config, vote=chosen.vote, margin=chosen.margin)
+            network = with_strengths(network, chosen, counts)
         assert network.memory is not None
         self.network = network._replace(memory=extend_memory(network.memory, X, Y))
         self.seconds += time.perf_counter() - began
