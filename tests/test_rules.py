@@ -35,9 +35,9 @@ def test_many_examples_get_a_narrower_hidden_layer():
 
 def test_the_wide_path_finds_the_hard_negatives_where_there_is_one():
     config = config_of(10_000, 5000, 3000)
-    assert (config.tables.limit, config.tables.predict_limit) == (0, 32)
+    assert (config.tables.limit, config.tables.predict_limit) == (0, 8)
     kept = config_of(10_000, 5000, 3000, {"tables": {"limit": 5, "l": 2}}).tables
-    assert (kept.limit, kept.predict_limit, kept.l) == (5, 32, 2)
+    assert (kept.limit, kept.predict_limit, kept.l) == (5, 8, 2)
     alone = config_of(10_000, 5000, 3000, {"wide": 0.0}).tables
     assert alone.limit > 0
     assert alone.predict_limit > 32

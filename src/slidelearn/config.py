@@ -35,7 +35,7 @@ class TableConfig:
     predict_limit: int = 512  # most neurons retrieved for an example when predicting
     postings: int = 128  # labels that the wide path files under each feature
     wide_limit: int = 16  # most labels retrieved through them while training
-    predict_wide_limit: int = 128  # and when predicting
+    predict_wide_limit: int = 64  # and when predicting
     cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
     min_count: int = 2  # collisions that "threshold" asks for

@@ -107,7 +107,7 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
         return TopK(labels, scores, n * network.n_labels)
 
     def search(start: int, end: int) -> int:
-        found = score_retrieved(network, X[start:end])
+        found = score_retrieved(network, X if end - start == n else X[start:end])
         keep_best(found.pairs, found.scores(vote, margin), labels[start:end], scores[start:end])
         return len(found.logits)
 

@@ -1,13 +1,15 @@
 """Workers: the threads that coarse pieces of work run on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["PIECE", "Workers", "pieces"]
+__all__ = ["PIECE", "Workers", "pieces", "single_blas"]
 
 PIECE = 64  # examples that one thread owns; fixed, so that results do not depend on threads
 
@@ -23,6 +25,49 @@ def pieces(n: int, size: int = PIECE) -> list[tuple[int, int]]:
     return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
+class _BlasLimit:
+    """One BLAS thread in the process for as long as anybody wants it so.
+
+    Finding the libraries takes a millisecond, so it is done once: NumPy's is there by then.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._lock = Lock()
+        self._users = 0
+        self._controller: ThreadpoolController | None = None
+        self._limits: Any = None
+
+    def enter(self) -> None:
+        """Limit BLAS, and remember the setting if nobody else did."""
+        with self._lock:
+            if self._controller is None:
+                self._controller = ThreadpoolController().select(user_api="blas")
+            if self._users == 0:
+                self._limits = self._controller.limit(limits=1)
+            self._users += 1
+
+    def leave(self) -> None:
+        """Restore the setting once nobody needs the limit any more."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limits.restore_original_limits()
+
+
+_blas = _BlasLimit()
+
+
+@contextmanager
+def single_blas() -> Iterator[None]:
+    """Keep BLAS on one thread; any number of threads may do so at once."""
+    _blas.enter()
+    try:
+        yield
+    finally:
+        _blas.leave()
+
+
 class Workers:
     """Threads that run coarse pieces of a step; BLAS stays on one thread in each.
 
@@ -36,7 +81,7 @@ class Workers:
 
     def __enter__(self) -> Self:
         """Start the threads."""
-        self._limits = threadpool_limits(1, user_api="blas")
+        _blas.enter()
         if self._n > 1:
             self._pool = ThreadPoolExecutor(self._n)
         return self
@@ -50,7 +95,7 @@ class Workers:
         """Stop the threads and restore the process's settings."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        self._limits.restore_original_limits()
+        _blas.leave()
 
     def map(self, work: Callable[..., Any], ranges: Sequence[tuple[int, int]]) -> list[Any]:
         """Run ``work(start, end)`` on every range; results in the order of the ranges."""

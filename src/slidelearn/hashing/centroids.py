@@ -7,10 +7,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from slidelearn.errors import ConfigError
 from slidelearn.hashing.vectors import Vectors, check_range, check_vectors, row_blocks
+from slidelearn.workers import single_blas
 
 __all__ = ["Centroids"]
 
@@ -85,7 +85,7 @@ class Centroids:
             )
         centroids = np.empty((l, n_buckets, V.shape[1]), np.float32)
         # One BLAS thread: the order of additions must not depend on the number of threads.
-        with threadpool_limits(1, user_api="blas"):
+        with single_blas():
             for table, rng in enumerate(np.random.default_rng(seed).spawn(l)):
                 sample = _unit_sample(V, n_buckets * _SAMPLE_PER_BUCKET, rng)
                 centroids[table] = _split_evenly(sample, n_buckets, rng)

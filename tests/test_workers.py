@@ -1,0 +1,62 @@
+from threading import Barrier, Thread
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from slidelearn.workers import Workers, pieces, single_blas
+
+np.ones((2, 2)) @ np.ones((2, 2))  # loads BLAS
+
+
+def blas_threads():
+    return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 7])
+def test_results_come_in_the_order_of_the_ranges(n_threads):
+    with Workers(n_threads) as workers:
+        assert workers.map(lambda start, end: (start, end), pieces(10, 3)) == pieces(10, 3)
+        assert workers.map(lambda start, end: 0, []) == []
+
+
+def test_the_limit_on_blas_ends_with_the_last_who_wants_it():
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with Workers(1):
+            with single_blas(), Workers(2):
+                assert blas_threads() == {1}
+            assert blas_threads() == {1}
+        assert blas_threads() == before == {2}
+
+
+def test_an_error_restores_the_setting():
+    with threadpool_limits(2, user_api="blas"):
+        with pytest.raises(ZeroDivisionError), Workers(2) as workers:
+            workers.map(lambda start, end: start / 0, pieces(4, 1))
+        assert blas_threads() == {2}
+
+
+def test_threads_that_overlap_leave_the_setting_as_it_was():
+    """The first to come is the first to leave, so neither may restore what it found."""
+    inside, left, limits = Barrier(2), Barrier(2), []
+
+    def first():
+        with single_blas():
+            inside.wait()
+        left.wait()
+
+    def second():
+        with single_blas():
+            inside.wait()
+            left.wait()
+            limits.append(blas_threads())
+
+    with threadpool_limits(2, user_api="blas"):
+        threads = [Thread(target=first), Thread(target=second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert limits == [{1}]
+        assert blas_threads() == {2}
