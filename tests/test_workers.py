@@ -1,4 +1,4 @@
-from threading import Barrier, Thread
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -37,26 +37,31 @@ def test_an_error_restores_the_setting():
         assert blas_threads() == {2}
 
 
-def test_threads_that_overlap_leave_the_setting_as_it_was():
+def test_calls_that_overlap_leave_the_setting_as_it_was():
     """The first to come is the first to leave, so neither may restore what it found."""
-    inside, left, limits = Barrier(2), Barrier(2), []
+    with threadpool_limits(2, user_api="blas"):
+        first, second = Workers(1), Workers(2)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == {2}
 
-    def first():
-        with single_blas():
-            inside.wait()
-        left.wait()
 
-    def second():
-        with single_blas():
-            inside.wait()
-            left.wait()
-            limits.append(blas_threads())
+def test_many_threads_may_work_at_once():
+    results = []
+
+    def work():
+        for _ in range(20):
+            with Workers(2) as workers:
+                results.append(sum(workers.map(lambda start, end: end - start, pieces(50, 7))))
 
     with threadpool_limits(2, user_api="blas"):
-        threads = [Thread(target=first), Thread(target=second)]
+        threads = [Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert limits == [{1}]
+        assert results == [50] * 80
         assert blas_threads() == {2}
