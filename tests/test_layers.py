@@ -49,7 +49,7 @@ both = pytest.mark.parametrize("kind", ["sparse", "dense"])
 
 
 @pytest.mark.parametrize("hashed", [True, False])
-def test_a_layer_starts_gaussian_without_biases(hashed):
+def test_a_layer_starts_uniform_without_biases(hashed):
     rng = np.random.default_rng(0)
     layer = make_layer(80, 90, hashed=hashed, optimizer="adam", scale=0.5, rng=rng)
     weight = layer.weight if hashed else layer.weight.T
@@ -58,6 +58,8 @@ def test_a_layer_starts_gaussian_without_biases(hashed):
     assert weight.shape == (90, 81)
     assert not weight[:, -1].any()
     assert_allclose(weight[:, :-1].std(), 0.5, rtol=0.03)
+    assert_allclose(weight[:, :-1].mean(), 0, atol=0.03)
+    assert_allclose(np.abs(weight).max(), 0.5 * np.sqrt(3), rtol=0.01)
     assert layer.optimizer.first.shape == layer.weight.shape
 
 

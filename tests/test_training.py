@@ -174,7 +174,10 @@ def test_one_step(optimizer, loss, hidden, left_out):
         stored_as = (lambda w: w) if layer.hashed else np.transpose
         every = np.arange(len(layer.weight))
         ref = naive.move_rows(optimizer, stored_as(old), stored_as(gradient), every, 0.05)
-        assert_allclose(layer.weight, ref, rtol=1e-3, atol=1e-4)
+        # Adam's first step is as long for a gradient of 1e-8, whose sign is a matter of rounding.
+        sure = (np.abs(stored_as(gradient)) > 1e-6) | (stored_as(gradient) == 0)
+        assert sure.mean() > 0.9
+        assert_allclose(layer.weight[sure], ref[sure], rtol=1e-3, atol=1e-4)
     touched = np.union1d(np.concatenate(active), tail.neurons)
     assert report.moved[-1].tolist() == touched.tolist()
     ref = naive.move_rows(optimizer, before[-1], gradients[-1], touched, 0.025, 0.1)

@@ -102,11 +102,15 @@ class Groups(NamedTuple):
 def make_layer(
     n_in: int, n_out: int, *, hashed: bool, optimizer: str, scale: float, rng: np.random.Generator
 ) -> Layer:
-    """Make a layer with Gaussian weights of standard deviation ``scale`` and no bias."""
+    """Make a layer with uniform weights of standard deviation ``scale`` and no bias.
+
+    Gaussian ones took a second longer for 84 million.
+    """
     shape = (n_out, n_in + 1) if hashed else (n_in + 1, n_out)
     if scale:
-        weight = rng.standard_normal(shape, dtype=np.float32)
-        weight *= np.float32(scale)
+        weight = rng.random(shape, dtype=np.float32)
+        weight -= np.float32(0.5)
+        weight *= np.float32(np.sqrt(12) * scale)
     else:
         weight = np.zeros(shape, np.float32)
     if hashed:
