@@ -60,7 +60,8 @@ def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, 
     with Workers(threads) as workers:
         chosen = choose_strengths(network, counts, X, Y, workers)
         for choices in (
-            [Strengths(vote, margin, 0.0) for vote in votes for margin in margins],
+            [Strengths(1.5, 1.0, 0.0)]
+            + [Strengths(vote, margin, 0.0) for vote in votes for margin in margins],
             [chosen._replace(frequency=frequency) for frequency in frequencies],
         ):
             sums = [precision(tried(network, c, counts), X, Y, workers) for c in choices]
@@ -70,13 +71,20 @@ def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, 
     assert chosen == best
 
 
+def test_the_strengths_stay_where_nothing_tells_them_apart(problem, model):
+    nothing = csr_matrix(problem.Y.shape, dtype=problem.Y.dtype)
+    network = model.network._replace(memory=model.network.memory._replace(strength=2.5))
+    counts = np.ones(nothing.shape[1], np.int64)
+    with Workers(1) as workers:
+        chosen = choose_strengths(network, counts, problem.X, nothing, workers)
+    assert chosen == (2.5, network.margins.strength, 0.0)
+
+
 def test_a_fit_chooses_strengths_and_remembers_every_example(problem, model, tmp_path):
     network = model.network
     assert len(network.memory.labels.indptr) - 1 == 600
     assert network.memory.strength == model.config.vote
     assert network.margins.strength == model.config.margin
-    assert model.config.vote in calibration._VOTES
-    assert model.config.margin in calibration._MARGINS
     assert model.facts["n_examples"] == 600
     save_model(model, tmp_path)
     again = load_model(tmp_path)

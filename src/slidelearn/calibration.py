@@ -67,6 +67,8 @@ def choose_strengths(
 ) -> Strengths:
     """Choose the strengths with the largest mean of P@1, P@3 and P@5; the frequency's last.
 
+    Those of votes and margins stay if no others are better.
+
     Parameters
     ----------
     network : Network
@@ -93,7 +95,11 @@ def choose_strengths(
         sums = np.sum(workers.map(measure, pieces(len(parts), 1)), axis=0)
         return choices[int(np.argmax(sums))]
 
-    chosen = best([Strengths(*pair, 0.0) for pair in product(_VOTES, _MARGINS)])
+    memory, margins = network.memory, network.margins
+    assert memory is not None
+    assert margins is not None
+    pairs = [(memory.strength, margins.strength), *product(_VOTES, _MARGINS)]
+    chosen = best([Strengths(*pair, 0.0) for pair in pairs])
     return best([chosen._replace(frequency=frequency) for frequency in _FREQUENCIES])
 
 

@@ -62,6 +62,8 @@ def fit_model(
 ) -> Model:
     """Train a model, with every setting that ``overrides`` leave out chosen from the data.
 
+    Of many examples some are left out of the training, for `calibration`.
+
     Parameters
     ----------
     data : Dataset
