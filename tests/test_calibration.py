@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -57,11 +59,11 @@ def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, 
     network, X = model.network, problem.X[:150]
     Y = problem.Y[np.random.default_rng(0).permutation(150)]  # right now and then
     counts = np.random.default_rng(1).integers(0, 50, Y.shape[1])
+    present = network.memory.strength, network.margins.strength
     with Workers(threads) as workers:
         chosen = choose_strengths(network, counts, X, Y, workers)
         for choices in (
-            [Strengths(1.5, 1.0, 0.0)]
-            + [Strengths(vote, margin, 0.0) for vote in votes for margin in margins],
+            [Strengths(*pair, 0.0) for pair in [present, *product(votes, margins)]],
             [chosen._replace(frequency=frequency) for frequency in frequencies],
         ):
             sums = [precision(tried(network, c, counts), X, Y, workers) for c in choices]
