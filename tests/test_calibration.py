@@ -118,6 +118,12 @@ def test_what_is_held_out_trains_nothing(problem):
     )
 
 
+@pytest.mark.parametrize("settings", [{"neighbours": 0}, {"margin": 0.0}, {"tail": 2000}])
+def test_nothing_is_held_out_where_nothing_is_chosen(problem, settings):
+    held, whole = (fit_model(problem, PLAN | settings | size) for size in ({}, {"calibration": 0}))
+    assert np.array_equal(held.network.output.weight, whole.network.output.weight)
+
+
 def test_a_label_that_only_held_out_examples_have_may_be_voted_for(problem):
     held = np.flatnonzero(hold_out(600, 60, seed=0))[0]
     Y = np.hstack([problem.Y.toarray(), np.zeros((600, 1), np.uint8)])

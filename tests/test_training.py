@@ -179,7 +179,7 @@ def test_one_step(optimizer, loss, hidden, left_out):
     assert report.moved[-1].tolist() == touched.tolist()
     ref = naive.move_rows(optimizer, before[-1], gradients[-1], touched, 0.025, 0.1)
     # Adam's first step is as long for a gradient of 1e-7, whose sign is a matter of rounding.
-    sure = (np.abs(gradients[-1]) > 1e-5) | (gradients[-1] == 0)
+    sure = (np.abs(gradients[-1]) > 1e-5) | (gradients[-1] == 0) | (optimizer != "adam")
     assert sure.mean() > 0.9
     assert_allclose(network.output.weight[sure], ref[sure], rtol=1e-3, atol=1e-4)
     ref = naive.move_wide(

@@ -112,7 +112,7 @@ class Config:
         confused with its own, and as many that examples near it have.
     calibration : int
         Examples that training leaves out, on which ``vote`` and ``margin`` are chosen in the end;
-        0 keeps them as they are. A network whose output has no tables does without.
+        0 keeps them as they are. Without votes, margins or tables none are left out.
     normalize : bool
         Scale every example's features to length 1.
     """
@@ -214,6 +214,10 @@ class Config:
     def n_rivals(self) -> int:
         """Rivals that training keeps of every example."""
         return self.rivals if self.margin else 0
+
+    def calibrates(self, n_labels: int) -> bool:
+        """Whether there are votes and margins to weigh, and tables to do so with."""
+        return self.margin > 0 and self.neighbours > 0 and self.tail < n_labels
 
     @property
     def starts_at_examples(self) -> bool:

@@ -330,7 +330,7 @@ def _checked(data: Dataset) -> Dataset:
 def _parts(data: Dataset, config: Config) -> tuple[Dataset, Dataset | None]:
     """Examples ready for the network: those to learn from, and those for calibration, if any."""
     X = prepare_features(data.X, config)
-    if not config.calibration or config.tail >= data.Y.shape[1]:
+    if not (config.calibration and config.calibrates(data.Y.shape[1])):
         return data._replace(X=X), None
     held = hold_out(X.shape[0], config.calibration, config.seed)
     return data._replace(X=X[~held], Y=data.Y[~held]), data._replace(X=X[held], Y=data.Y[held])

@@ -4,24 +4,24 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["offer", "ranks_below", "rise", "sink"]
+__all__ = ["offer"]
 
 
 @njit(cache=True, nogil=True)
-def ranks_below(key: np.float32, label: int, other_key: np.float32, other_label: int) -> bool:
+def _ranks_below(key: np.float32, label: int, other_key: np.float32, other_label: int) -> bool:
     """Whether an id ranks below another: a smaller key, or an equal one and a larger id."""
     return bool(key < other_key or (key == other_key and label > other_label))
 
 
 @njit(cache=True, nogil=True)
-def rise(
+def _rise(
     keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
 ) -> None:
     """Add an id to a heap of ``size`` with the smallest key on top; smaller ids stay longer."""
     child = size
     while child > 0:
         parent = (child - 1) >> 1
-        if not ranks_below(key, label, keys[parent], labels[parent]):
+        if not _ranks_below(key, label, keys[parent], labels[parent]):
             break
         keys[child], labels[child] = keys[parent], labels[parent]
         child = parent
@@ -29,7 +29,7 @@ def rise(
 
 
 @njit(cache=True, nogil=True)
-def sink(
+def _sink(
     keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
 ) -> None:
     """Put an id in the place of the smallest of a heap of ``size``."""
@@ -38,11 +38,11 @@ def sink(
         child = 2 * parent + 1
         if child >= size:
             break
-        if child + 1 < size and ranks_below(
+        if child + 1 < size and _ranks_below(
             keys[child + 1], labels[child + 1], keys[child], labels[child]
         ):
             child += 1
-        if not ranks_below(keys[child], labels[child], key, label):
+        if not _ranks_below(keys[child], labels[child], key, label):
             break
         keys[parent], labels[parent] = keys[child], labels[child]
         parent = child
@@ -55,8 +55,8 @@ def offer(
 ) -> int:
     """Let an id into a heap of ``size`` ids if it has room or a worse one; returns the new size."""
     if size < len(labels):
-        rise(keys, labels, size, key, label)
+        _rise(keys, labels, size, key, label)
         return size + 1
-    if size and ranks_below(keys[0], labels[0], key, label):
-        sink(keys, labels, size, key, label)
+    if size and _ranks_below(keys[0], labels[0], key, label):
+        _sink(keys, labels, size, key, label)
     return size

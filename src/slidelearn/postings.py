@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from slidelearn.heap import offer, rise, sink
+from slidelearn.heap import offer
 from slidelearn.layers import Pairs
 from slidelearn.rows import Rows
 from slidelearn.scratch import zeros
@@ -87,11 +87,7 @@ def _file(wide: Wide, postings: Postings, filled: NDArray[np.int32]) -> None:
             feature, weight = wide.features[place], wide.weights[place]
             start, end = postings.indptr[feature], postings.indptr[feature + 1]
             weights, labels = postings.weights[start:end], postings.labels[start:end]
-            if filled[feature] < len(weights):
-                rise(weights, labels, filled[feature], weight, n)
-                filled[feature] += 1
-            elif len(weights) and weight > weights[0]:
-                sink(weights, labels, len(weights), weight, n)
+            filled[feature] = offer(weights, labels, filled[feature], weight, n)
 
 
 def best_labels(x: Rows, postings: Postings, limit: int) -> Pairs:

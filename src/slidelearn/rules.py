@@ -43,8 +43,7 @@ def choose_config(X: csr_matrix, Y: csr_matrix, overrides: dict[str, Any] | None
 
 def _calibration(config: Config, n: int, n_labels: int) -> int:
     """Examples that are left out for calibration: of many, where there is something to choose."""
-    chooses = config.margin > 0 and config.neighbours > 0 and config.tail < n_labels
-    return max(1000, n // 100) if chooses and n >= _ENOUGH else 0
+    return max(1000, n // 100) if config.calibrates(n_labels) and n >= _ENOUGH else 0
 
 
 def _size_rules(shape: tuple[int, int], n_labels: int) -> dict[str, Any]:

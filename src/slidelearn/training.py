@@ -214,16 +214,13 @@ class Trainer:
         The choice becomes a part of the settings and the biases.
         """
         network, began = self.network, time.perf_counter()
-        if network.memory is None:
-            return
-        if network.margins is not None:
-            known = network.memory.labels.neurons
-            counts = np.bincount(known, minlength=network.n_labels)
-            chosen = choose_strengths(network, counts, X, Y, workers)
-            self.config = replace(self.config, vote=chosen.vote, margin=chosen.margin)
-            network = with_strengths(network, chosen, counts)
-        assert network.memory is not None
-        self.network = network._replace(memory=extend_memory(network.memory, X, Y))
+        memory = network.memory
+        assert memory is not None
+        counts = np.bincount(memory.labels.neurons, minlength=network.n_labels)
+        chosen = choose_strengths(network, counts, X, Y, workers)
+        self.config = replace(self.config, vote=chosen.vote, margin=chosen.margin)
+        network = network._replace(memory=extend_memory(memory, X, Y))
+        self.network = with_strengths(network, chosen, counts)
         self.seconds += time.perf_counter() - began
 
     @property
