@@ -201,7 +201,8 @@ def test_every_truncation_of_compressed_data_is_found(tmp_path, compress):
     assert load_dataset(write(tmp_path, whole, "whole.txt" + suffix)).X.nnz == 3
     for size in range(1, len(whole)):
         path = write(tmp_path, whole[:size], "cut.txt" + suffix)
-        with pytest.raises(DataError, match=r"cut\.txt.*truncated"):
+        problem = "truncated" if size > 1 or suffix == ".zst" else "not a gzipped file"
+        with pytest.raises(DataError, match=rf"cut\.txt.*{problem}"):
             load_dataset(path)
 
 
@@ -212,7 +213,10 @@ def test_corrupt_or_plain_data_under_a_compressed_name(tmp_path, suffix):
     assert "\n" not in str(caught.value)
     whole = bytearray(gzip.compress(SMALL.encode()))
     whole[-6] ^= 1  # the checksum
-    with pytest.raises(DataError, match="incorrect data check"):
+    with pytest.raises(DataError, match="CRC check failed"):
+        load_dataset(write(tmp_path, bytes(whole), "b.txt.gz"))
+    whole[10] = 0xFF  # the kind of the first block
+    with pytest.raises(DataError, match="damaged"):
         load_dataset(write(tmp_path, bytes(whole), "b.txt.gz"))
 
 

@@ -12,7 +12,7 @@ from problems import clusters
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.layers import Pairs
-from slidelearn.margins import find_rivals, fit_margins, keep_rivals, make_margins
+from slidelearn.margins import by_rival, find_rivals, fit_margins, keep_rivals, make_margins
 from slidelearn.memory import make_memory
 from slidelearn.sampling import Tail, join_strata
 from slidelearn.wide import Wide, make_wide
@@ -32,8 +32,9 @@ def full_path(n_labels=N_LABELS):
 
 def fitted(X, Y, rivals, path=None, threads=1, seed=0):
     margins = make_margins(full_path(Y.shape[1]) if path is None else path, 1.0)
+    turned = by_rival([rivals], Y.shape[1])
     with Workers(threads) as workers:
-        fit_margins(margins, X, Y, rivals, cost=COST, seed=seed, workers=workers)
+        fit_margins(margins, X, Y, turned, cost=COST, seed=seed, workers=workers)
     return margins
 
 
@@ -87,9 +88,8 @@ def test_rivals_are_the_wrong_neurons_of_largest_logits(seed, size, n_tail):
 @pytest.mark.parametrize("size", [0, 3, N_LABELS])
 def test_rivals_are_what_near_examples_have_and_the_example_has_not(size):
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
-    got = np.full((N, size), -1, np.int32)
     with Workers(2) as workers:
-        find_rivals(make_memory(X, Y, limit=5, strength=2.0), X, Y, got, workers)
+        got = find_rivals(make_memory(X, Y, limit=5, strength=2.0), X, Y, size, workers)
     for i, own in enumerate(label_lists(Y)):
         shares = naive.votes(X.toarray(), Y.toarray(), X[i].toarray().ravel(), 5, 1.0)
         voted = [n for n in np.flatnonzero(shares) if n not in own]
@@ -97,6 +97,19 @@ def test_rivals_are_what_near_examples_have_and_the_example_has_not(size):
         kept, least = got[i][got[i] >= 0], np.sort(shares[voted])[-size:].min(initial=1)
         assert set(kept) <= set(voted)
         assert (shares[kept] >= least - 1e-5).all()
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 50), st.integers(0, 4), st.integers(1, 9))
+@settings(deadline=None, max_examples=25)
+def test_rivals_by_label_are_the_rivals_by_example(seed, size, n_labels):
+    rng = np.random.default_rng(seed)
+    parts = [rng.integers(-1, n_labels, (N, size), np.int32) for _ in range(2)]
+    turned = by_rival(parts, n_labels)
+    both = np.hstack(parts)
+    for label in range(n_labels):
+        examples = np.sort(turned.neurons[turned.indptr[label] : turned.indptr[label + 1]])
+        assert_array_equal(examples, np.nonzero(both == label)[0])
 
 
 @pytest.mark.parametrize("threads", [2, 3, 7])
@@ -118,7 +131,9 @@ def test_a_second_fit_moves_only_what_its_examples_ask_for():
     some.data[Y.indices > 9] = 0
     some.eliminate_zeros()
     with Workers(1) as workers:
-        fit_margins(margins, X, some, rivals, cost=COST, seed=1, workers=workers)
+        fit_margins(
+            margins, X, some, by_rival([rivals], Y.shape[1]), cost=COST, seed=1, workers=workers
+        )
     others = slice(path.indptr[10], None)
     assert_array_equal(margins.path.weights[others], weights[others])
     assert_array_equal(margins.bias[10:], bias[10:])

@@ -19,7 +19,7 @@ from slidelearn.datasets.dataset import check_dataset
 from slidelearn.errors import DataError, SlideError
 from slidelearn.growing import grow_network
 from slidelearn.metrics import propensity, recall_at_k, report
-from slidelearn.model import Model, prepare_features
+from slidelearn.model import Model, prepare_features, scale_rows
 from slidelearn.predicting import predict_topk
 from slidelearn.rules import choose_config
 from slidelearn.training import EpochReport, Progress, Trainer
@@ -58,6 +58,7 @@ def fit_model(
     *,
     valid: Dataset | None = None,
     time_limit: float | None = None,
+    copy: bool = True,
     events: FitEvents = FitEvents(),  # noqa: B008 - a tuple, hence immutable
 ) -> Model:
     """Train a model, with every setting that ``overrides`` leave out chosen from the data.
@@ -78,6 +79,9 @@ def fit_model(
         Seconds of training, without compilation and validation. The learning rate has fallen
         to its end after 85 % of them, the step that exceeds these is the last, and the rest is for
         the classifiers of the labels and for tables.
+    copy : bool
+        False saves the memory of a copy: examples are then scaled and put in another order in the
+        arrays of ``data``, which must not be used any more.
     events : FitEvents
         Hooks. The record of an epoch holds ``epoch``, ``train_seconds`` (so far),
         ``compile_seconds``, ``examples_per_second``, ``loss``, ``active_share`` (of each layer) and
@@ -115,10 +119,10 @@ def fit_model(
     check = _make_check(data, valid, config, weights)
     compile_seconds = compile_kernels(config, *_widths(data))
     with Workers(config.n_threads) as workers:
-        ready, held = _parts(data, config)
+        ready, whole = _parts(data, config, copy)
         trainer = Trainer.start(config, ready.X, ready.Y, workers)
         trainer.time_limit = limit * (_STEPS if config.margin else 1.0)
-        run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit, held)
+        run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit, whole)
         run.train(config.epochs, workers)
     facts = {"n_examples": data.X.shape[0]} | run.facts()
     return Model(
@@ -225,7 +229,7 @@ class _Run:
     events: FitEvents
     compile_seconds: float
     time_limit: float = math.inf
-    held: Dataset | None = None  # examples for calibration
+    whole: Dataset | None = None  # the data, and behind them examples for calibration
     stopped: bool = False
     interrupted: bool = False
     epoch_began: float | None = None  # None between epochs
@@ -244,8 +248,9 @@ class _Run:
                     self.refresh(workers)
                 if last:
                     self.trainer.fit_margins(self.data.X, self.data.Y, workers)
-                    if self.held is not None:
-                        self.trainer.calibrate(self.held.X, self.held.Y, workers)
+                    if self.whole is not None:
+                        n = self.data.X.shape[0]
+                        self.trainer.calibrate(self.whole.X, self.whole.Y, n, workers)
                 self.tell(done, workers)
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()
@@ -327,13 +332,34 @@ def _checked(data: Dataset) -> Dataset:
     return data
 
 
-def _parts(data: Dataset, config: Config) -> tuple[Dataset, Dataset | None]:
-    """Examples ready for the network: those to learn from, and those for calibration, if any."""
-    X = prepare_features(data.X, config)
+def _parts(data: Dataset, config: Config, copy: bool) -> tuple[Dataset, Dataset | None]:
+    """Examples ready for the network, and the same with those for calibration behind, if any."""
+    whole = data._replace(X=data.X.copy(), Y=data.Y.copy()) if copy else data
+    if config.normalize:
+        scale_rows(whole.X)
     if not (config.calibration and config.calibrates(data.Y.shape[1])):
-        return data._replace(X=X), None
-    held = hold_out(X.shape[0], config.calibration, config.seed)
-    return data._replace(X=X[~held], Y=data.Y[~held]), data._replace(X=X[held], Y=data.Y[held])
+        return whole, None
+    held = hold_out(data.X.shape[0], config.calibration, config.seed)
+    n = len(held) - np.count_nonzero(held)
+    for rows in (whole.X, whole.Y):
+        _move_back(rows, held)
+    return whole._replace(X=_first(whole.X, n), Y=_first(whole.Y, n)), whole
+
+
+def _move_back(rows: csr_matrix, marks: NDArray[np.bool_]) -> None:
+    """Put marked rows behind the others, in place; among themselves they stay in order."""
+    counts = np.diff(rows.indptr)
+    entries = np.repeat(marks, counts)
+    for values, moved in ((rows.data, entries), (rows.indices, entries), (counts, marks)):
+        values[:] = np.concatenate((values[~moved], values[moved]))
+    np.cumsum(counts, out=rows.indptr[1:])
+
+
+def _first(rows: csr_matrix, n: int) -> csr_matrix:
+    """The first n rows, not copied."""
+    end = rows.indptr[n]
+    arrays = rows.data[:end], rows.indices[:end], rows.indptr[: n + 1]
+    return csr_matrix(arrays, (n, rows.shape[1]))
 
 
 def _widths(data: Dataset) -> tuple[int, int]:

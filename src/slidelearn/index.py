@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slidelearn.config import TableConfig
 from slidelearn.hashing import Centring, HashFamily, make_family
+from slidelearn.hashing.centroids import SAMPLE_PER_BUCKET
 from slidelearn.layers import Pairs
 from slidelearn.rows import BIAS_INPUT, Rows
 from slidelearn.tables import (
@@ -24,10 +25,9 @@ from slidelearn.workers import Workers, pieces
 
 __all__ = ["Lookup", "NeuronIndex", "Schedule"]
 
-_BLOCK = 2048  # neurons that one thread hashes at a time
+_BLOCK = 512  # neurons that one thread hashes at a time
 _MAX_DENSE_WIDTH = 4096  # wider sparse inputs are hashed as they are, without centring
 _DRIFT_SAMPLE = 1024  # moved neurons that tell how far all have drifted
-_SAMPLE_PER_BUCKET = 20  # neurons that a centroid is learned from
 
 
 class Lookup(NamedTuple):
@@ -108,7 +108,7 @@ class NeuronIndex:
         if self.config.family == "centroids":
             n_buckets = min(n, self.config.n_buckets or int(np.ceil(np.sqrt(8 * n))))
             options = {"n_buckets": n_buckets}
-            size = min(n, n_buckets * _SAMPLE_PER_BUCKET)
+            size = min(n, n_buckets * SAMPLE_PER_BUCKET)
             sample = np.sort(np.random.default_rng(self.seed).choice(n, size, replace=False))
         else:
             sample = sample[:1]

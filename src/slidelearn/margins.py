@@ -10,6 +10,7 @@ P@1 on validation parts, without and with: 56.8 and 57.7 on commits, 42.7 and 44
 calls, 60.6 and 62.0 on bibtex.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from slidelearn.workers import Workers, pieces
 
 __all__ = [
     "Margins",
+    "by_rival",
     "find_rivals",
     "fit_margins",
     "keep_rivals",
@@ -114,18 +116,20 @@ def keep_rivals(
 
 
 def find_rivals(
-    memory: Memory, X: csr_matrix, Y: csr_matrix, out: NDArray[np.int32], workers: Workers
-) -> None:
+    memory: Memory, X: csr_matrix, Y: csr_matrix, size: int, workers: Workers
+) -> NDArray[np.int32]:
     """Find the wrong labels that most votes of the examples near X (n, d), labels Y, are for.
 
-    ``out`` (n, r) starts at -1, which stays where there are fewer.
+    Returns (n, size), with -1 where there are fewer.
     """
+    out = np.full((X.shape[0], size), -1, np.int32)
 
     def find(start: int, end: int) -> None:
         votes = find_votes(memory, sparse_rows(X[start:end]))
         _keep_voted(votes, pairs_of(Y[start:end]), out[start:end])
 
     workers.map(find, pieces(X.shape[0], _LOOKUP))
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -141,11 +145,31 @@ def _keep_voted(votes: Votes, labels: Pairs, out: NDArray[np.int32]) -> None:
                 kept = offer(keys, out[i], kept, votes.shares[v], label)
 
 
+def by_rival(parts: Sequence[NDArray[np.int32]], n_labels: int) -> Pairs:
+    """Turn the rivals of every example, (n, r) in each part, into the examples of every label.
+
+    -1 is none. An example may be there once for each part.
+
+    Examples
+    --------
+    >>> by_rival([np.array([[1, -1], [1, 0]], np.int32)], 2)
+    Pairs(indptr=array([0, 1, 3]), neurons=array([1, 0, 1], dtype=int32))
+    """
+    indptr = np.zeros(n_labels + 1, np.int64)
+    for rivals in parts:
+        _count(rivals, indptr[1:])
+    np.cumsum(indptr, out=indptr)
+    places, examples = indptr[:-1].copy(), np.empty(indptr[-1], np.int32)
+    for rivals in parts:
+        _turn(rivals, places, examples)
+    return Pairs(indptr, examples)
+
+
 def fit_margins(
     margins: Margins,
     X: csr_matrix,
     Y: csr_matrix,
-    rivals: NDArray[np.int32],
+    rivals: Pairs,
     *,
     cost: float,
     seed: int,
@@ -163,8 +187,8 @@ def fit_margins(
         What moves.
     X, Y : csr_matrix of shapes (n, d) and (n, n_labels)
         Examples and their labels.
-    rivals : int32 array of shape (n, r)
-        Labels that each example was confused with, -1 for none; see `keep_rivals`.
+    rivals : Pairs
+        Examples that each label is a rival in; see `by_rival`.
     cost : float
         What a squared hinge of 1 costs.
     seed : int
@@ -177,7 +201,7 @@ def fit_margins(
     >>> X = csr_matrix(np.eye(2, dtype=np.float32))
     >>> path = Wide(np.arange(3), np.arange(2, dtype=np.int32), np.ones(2, np.float32),
     ...             np.ones(2, np.float32))
-    >>> margins, rivals = make_margins(path, 1.0), np.array([[1], [0]], np.int32)
+    >>> margins, rivals = make_margins(path, 1.0), by_rival([np.array([[1], [0]], np.int32)], 2)
     >>> with Workers(1) as workers:
     ...     Y = csr_matrix(np.eye(2))
     ...     fit_margins(margins, X, Y, rivals, cost=1.0, seed=0, workers=workers)
@@ -185,8 +209,8 @@ def fit_margins(
     True
     """
     x, own = sparse_rows(X), _by_label(Y)
-    problem = _Problem(x, own, _turned(rivals, Y.shape[1]), cost, seed)
-    sizes = np.diff(own.indptr) + np.diff(problem.rivals.indptr)
+    problem = _Problem(x, own, rivals, cost, seed)
+    sizes = np.diff(own.indptr) + np.diff(rivals.indptr)
 
     def fit(start: int, end: int) -> None:
         marks = np.full(x.n, -1, np.int32)
@@ -198,16 +222,6 @@ def fit_margins(
 def _by_label(Y: csr_matrix) -> Pairs:
     """Examples of every label, ascending."""
     return pairs_of(csr_matrix((np.ones(Y.nnz, np.uint8), Y.indices, Y.indptr), Y.shape).tocsc())
-
-
-def _turned(rivals: NDArray[np.int32], n_labels: int) -> Pairs:
-    """Examples of which every label is a rival, from the rivals (n, r) of every example."""
-    indptr = np.zeros(n_labels + 1, np.int64)
-    _count(rivals, indptr[1:])
-    np.cumsum(indptr, out=indptr)
-    examples = np.empty(indptr[-1], np.int32)
-    _turn(rivals, indptr[:-1].copy(), examples)
-    return Pairs(indptr, examples)
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,7 @@ from slidelearn.network import Network
 from slidelearn.predicting import TopK, all_scores, predict_topk
 from slidelearn.workers import Workers
 
-__all__ = ["Model", "prepare_features"]
+__all__ = ["Model", "prepare_features", "scale_rows"]
 
 
 @dataclass
@@ -61,6 +61,13 @@ def prepare_features(X: csr_matrix, config: Config) -> csr_matrix:
     """Scale every example to length 1 if the settings say so, without changing the caller's X."""
     if not config.normalize:
         return X
+    ready = csr_matrix((X.data.copy(), X.indices, X.indptr), X.shape)
+    scale_rows(ready)
+    return ready
+
+
+def scale_rows(X: csr_matrix) -> None:
+    """Scale every row to length 1, in place; rows of zeros stay."""
     squares = np.zeros(X.shape[0], np.float64)
     counts = np.diff(X.indptr)
     filled = np.flatnonzero(counts)
@@ -68,5 +75,4 @@ def prepare_features(X: csr_matrix, config: Config) -> csr_matrix:
         squares[filled] = np.add.reduceat(np.square(X.data, dtype=np.float64), X.indptr[filled])
     lengths = np.sqrt(squares)
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    values = X.data * np.repeat(scale.astype(np.float32), counts)
-    return csr_matrix((values, X.indices, X.indptr), shape=X.shape)
+    X.data *= np.repeat(scale.astype(np.float32), counts)

@@ -13,14 +13,15 @@ from scipy.sparse import csr_matrix
 from slidelearn.calibration import choose_strengths, with_strengths
 from slidelearn.config import Config
 from slidelearn.index import Schedule
-from slidelearn.margins import find_rivals, fit_margins, make_margins
-from slidelearn.memory import extend_memory, make_memory
+from slidelearn.margins import by_rival, find_rivals, fit_margins, make_margins
+from slidelearn.memory import make_memory
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.start import OwnShare, centre_hidden, start_network
 from slidelearn.step import train_step
+from slidelearn.trimming import trim_memory
 from slidelearn.wide import make_wide
 from slidelearn.workers import Workers
 
@@ -99,7 +100,7 @@ class Trainer:
     index_seconds: float = 0.0
     time_limit: float = math.inf
     _moved: list[NDArray[np.bool_]] = field(init=False)  # neurons, since they were filed
-    _rivals: NDArray[np.int32] | None = None  # of every example: confused in training, found
+    _rivals: NDArray[np.int32] | None = None  # what training confused every example with
 
     def __post_init__(self) -> None:
         """Begin with all neurons where the tables have them."""
@@ -145,7 +146,7 @@ class Trainer:
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         chances = tail_chances(counts, self.config.tail)
         if self._rivals is None:
-            self._rivals = np.full((n, 2 * self.config.n_rivals), -1, np.int32)
+            self._rivals = np.full((n, self.config.n_rivals), -1, np.int32)
         for first in range(0, n, size):
             rows = order[first : first + size]
             elapsed = self.seconds + time.perf_counter() - began
@@ -158,7 +159,7 @@ class Trainer:
                 tail=draw_tail(chances, np.random.default_rng((self.config.seed, self.step))),
             )  # fmt: skip
             self.step += 1
-            self._rivals[rows, : self.config.n_rivals] = report.rivals
+            self._rivals[rows] = report.rivals
             loss, done, active = loss + report.loss, done + len(rows), active + report.active
             for depth, schedule in enumerate(schedules):
                 if schedule is not None:
@@ -191,35 +192,41 @@ class Trainer:
 
     def fit_margins(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
         """Fit the labels' classifiers to what training confused, and what near examples have."""
-        config, network, rivals = self.config, self.network, self._rivals
-        if not config.margin or rivals is None:
+        config, network = self.config, self.network
+        if not config.margin or self._rivals is None:
             return
         began = time.perf_counter()
+        found = [self._rivals]
+        if network.memory is not None:
+            found.append(find_rivals(network.memory, X, Y, config.n_rivals, workers))
+        rivals = by_rival(found, Y.shape[1])
+        del found
+        self._rivals = None
+        trim_memory()
         margins = network.margins
         if margins is None:
             path = make_wide(X, Y, 0.0)[0] if network.wide is None else network.wide
             margins = make_margins(path, config.margin)
-        if network.memory is not None:
-            find_rivals(network.memory, X, Y, rivals[:, config.rivals :], workers)
         fit_margins(
             margins, X, Y, rivals, cost=config.margin_cost, seed=config.seed, workers=workers
         )
         self.network = network._replace(margins=margins)  # never some that are fitted by half
-        self._rivals = None
         self.seconds += time.perf_counter() - began
 
-    def calibrate(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
-        """Choose what predictions weigh on examples that training had not; they vote from then on.
+    def calibrate(self, X: csr_matrix, Y: csr_matrix, first: int, workers: Workers) -> None:
+        """Choose what predictions weigh on examples that training had not: those from ``first`` on.
 
-        The choice becomes a part of the settings and the biases.
+        The choice becomes a part of the settings and the biases, and all examples vote.
         """
         network, began = self.network, time.perf_counter()
+        trim_memory()
         memory = network.memory
         assert memory is not None
         counts = np.bincount(memory.labels.neurons, minlength=network.n_labels)
-        chosen = choose_strengths(network, counts, X, Y, workers)
+        chosen = choose_strengths(network, counts, X[first:], Y[first:], workers)
         self.config = replace(self.config, vote=chosen.vote, margin=chosen.margin)
-        network = network._replace(memory=extend_memory(memory, X, Y))
+        memory = make_memory(X, Y, limit=memory.limit, strength=chosen.vote)
+        network = network._replace(memory=memory)
         self.network = with_strengths(network, chosen, counts)
         self.seconds += time.perf_counter() - began
 

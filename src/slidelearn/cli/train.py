@@ -130,7 +130,9 @@ def _fit_and_save(
             last.update(epoch)
 
         events = FitEvents(display.show_progress, note, lambda: stop.requested)
-        model = fit_model(data, overrides, valid=valid, time_limit=time_limit, events=events)
+        model = fit_model(
+            data, overrides, valid=valid, time_limit=time_limit, copy=False, events=events
+        )
         interrupted = stop.requested or bool(model.facts["interrupted"])
         model.facts["interrupted"] = interrupted
         if "recall@5" in last:

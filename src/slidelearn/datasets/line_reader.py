@@ -13,7 +13,7 @@ from slidelearn.errors import DataError
 
 __all__ = ["BLOCK_BYTES", "Source", "name_encoding", "read_examples", "reserve"]
 
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 2**20  # 16 MiB were read no faster
 
 _SIGNATURES = {
     b"\xef\xbb\xbf": "UTF-8 with a byte-order mark",

@@ -12,11 +12,13 @@ from slidelearn.errors import ConfigError
 from slidelearn.hashing.vectors import Vectors, check_range, check_vectors, row_blocks
 from slidelearn.workers import single_blas
 
-__all__ = ["Centroids"]
+__all__ = ["SAMPLE_PER_BUCKET", "Centroids"]
 
-_SAMPLE_PER_BUCKET = 50  # vectors that a bucket is learned from
-_SPLIT_ROUNDS = 6  # of two means, in every split
-_REFINE_ROUNDS = 2  # of all means together, after the splits
+# With 50 vectors, 6 rounds and 2 a fit takes five times as long, and trained output layers are
+# searched no better: recall@5 of 0.960 on commits and 0.974 on calls both ways.
+SAMPLE_PER_BUCKET = 6  # vectors that a bucket is learned from
+_SPLIT_ROUNDS = 2  # of two means, in every split
+_REFINE_ROUNDS = 1  # of all means together, after the splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class Centroids:
         Parameters
         ----------
         V : float32 array or CSR matrix of shape (n, n_features)
-            Vectors to learn from; at most 50 a bucket are looked at.
+            Vectors to learn from; at most 6 a bucket are looked at.
         n_buckets : int
             Buckets per table, at most n.
         l : int
@@ -87,7 +89,7 @@ class Centroids:
         # One BLAS thread: the order of additions must not depend on the number of threads.
         with single_blas():
             for table, rng in enumerate(np.random.default_rng(seed).spawn(l)):
-                sample = _unit_sample(V, n_buckets * _SAMPLE_PER_BUCKET, rng)
+                sample = _unit_sample(V, n_buckets * SAMPLE_PER_BUCKET, rng)
                 centroids[table] = _split_evenly(sample, n_buckets, rng)
                 for _ in range(_REFINE_ROUNDS):
                     centroids[table] = _refine(sample, centroids[table])
