@@ -201,7 +201,7 @@ def test_every_truncation_of_compressed_data_is_found(tmp_path, compress):
     assert load_dataset(write(tmp_path, whole, "whole.txt" + suffix)).X.nnz == 3
     for size in range(1, len(whole)):
         path = write(tmp_path, whole[:size], "cut.txt" + suffix)
-        problem = "truncated" if size > 1 or suffix == ".zst" else "not a gzipped file"
+        problem = "truncated" if size > 1 or suffix == ".zst" else "Not a gzipped file"
         with pytest.raises(DataError, match=rf"cut\.txt.*{problem}"):
             load_dataset(path)
 
@@ -216,7 +216,7 @@ def test_corrupt_or_plain_data_under_a_compressed_name(tmp_path, suffix):
     with pytest.raises(DataError, match="CRC check failed"):
         load_dataset(write(tmp_path, bytes(whole), "b.txt.gz"))
     whole[10] = 0xFF  # the kind of the first block
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match=r"damaged \(Error -3"):
         load_dataset(write(tmp_path, bytes(whole), "b.txt.gz"))
 
 

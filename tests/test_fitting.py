@@ -258,3 +258,19 @@ def test_wide_paths_join(seed, n_labels, n_new):
     got = list(zip(owners, joined.features.tolist(), strict=True))
     assert got == sorted(expected)
     np.testing.assert_array_equal(joined.weights, [expected[pair] for pair in got])
+
+
+def test_a_fit_in_place_is_the_same_fit_and_others_leave_the_data_alone():
+    problem = dataset(n=300)
+    options = QUICK | {"calibration": 60, "neighbours": 5}
+    before = problem.X.copy(), problem.Y.copy()
+    model = fit_model(problem, options)
+    for kept, rows in zip(before, (problem.X, problem.Y), strict=True):
+        for name in ("data", "indices", "indptr"):
+            assert np.array_equal(getattr(kept, name), getattr(rows, name))
+    in_place = fit_model(problem._replace(X=before[0], Y=before[1]), options, copy=False)
+    assert np.array_equal(in_place.network.output.weight, model.network.output.weight)
+    assert np.array_equal(in_place.network.margins.bias, model.network.margins.bias)
+    for ours, theirs in zip(in_place.network.memory.examples, model.network.memory.examples,
+                            strict=True):  # fmt: skip
+        assert np.array_equal(ours, theirs)

@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 import naive
+import slidelearn.margins as margins_module
 from batches import label_lists, label_matrix, random_features, random_labels
 from problems import clusters
 from slidelearn.datasets import Dataset
@@ -14,6 +15,7 @@ from slidelearn.fitting import continue_model, fit_model
 from slidelearn.layers import Pairs
 from slidelearn.margins import by_rival, find_rivals, fit_margins, keep_rivals, make_margins
 from slidelearn.memory import make_memory
+from slidelearn.model import scale_rows
 from slidelearn.sampling import Tail, join_strata
 from slidelearn.wide import Wide, make_wide
 from slidelearn.workers import Workers
@@ -61,6 +63,23 @@ def test_every_label_gets_the_classifier_that_minimises_its_objective(seed):
         best = minimize(objective, np.zeros(D + 1), tol=1e-9).fun
         got = objective(np.append(weights[label], margins.bias[label]))
         assert best <= got * (1 + 1e-6) <= best * 1.05
+
+
+def test_a_problem_too_large_for_a_copy_has_the_same_classifier():
+    n, d = 14_000, 20
+    X = random_features(n, d, density=1.0)
+    scale_rows(X)
+    assert X.nnz > margins_module._COPIED
+    Y = csr_matrix((X[:, 0].toarray() > 0.4).astype(np.uint8))
+    path = Wide(np.array([0, d]), np.arange(d, dtype=np.int32), *np.ones((2, d), np.float32))
+    margins = fitted(X, Y, np.zeros((n, 1), np.int32), path)
+    signs, dense = np.where(Y.toarray()[:, 0] > 0, 1.0, -1.0), X.toarray().astype(np.float64)
+
+    def objective(v):
+        return naive.margin_objective(v[:d], v[d], dense, signs, COST)
+
+    got = objective(np.append(margins.path.weights, margins.bias))
+    assert got <= minimize(objective, np.zeros(d + 1)).fun * 1.01
 
 
 @pytest.mark.nojit

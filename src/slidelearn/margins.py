@@ -42,6 +42,7 @@ _PASSES = 8  # over a label's examples, at most; 5 have 0.0 to 0.2 less P@1
 _TOLERANCE = 0.1  # of the largest projected gradient in a pass
 _RANDOM = 10  # random examples beside a label's rivals, and as many more as it has of its own
 _LOOKUP = 512  # examples that one thread looks up at a time
+_COPIED = 2**18  # entries of a problem that a copy keeps in the cache; larger ones are not copied
 _TASKS = 64  # ranges of labels that threads take one after the other
 
 
@@ -75,6 +76,15 @@ class _Problem(NamedTuple):
     rivals: Pairs
     cost: float
     seed: int
+
+
+class _Vectors(NamedTuple):
+    """Sparse vectors: vector k has ``columns`` and ``values`` from ``starts[k]`` to ``ends[k]``."""
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    columns: NDArray[np.int32]
+    values: NDArray[np.float32]
 
 
 def make_margins(path: Wide, strength: float) -> Margins:
@@ -272,14 +282,14 @@ def _fit_labels(
         if n_own == 0:
             continue
         examples = _gather(problem, label, marks)
-        rows, features = _numbered(problem.x, examples, numbers)
+        vectors, features = _numbered(problem.x, examples, numbers)
         low, high = path.indptr[label], path.indptr[label + 1]
-        w = np.zeros(rows.width, np.float32)
+        w = np.zeros(max(numbers[features]) + 1 if len(features) else 0, np.float32)
         for place in range(low, high):
             if numbers[path.features[place]] >= 0:
                 w[numbers[path.features[place]]] = path.weights[place]
         key = mix_pair(problem.seed, label)
-        margins.bias[label] = _solve(rows, n_own, problem.cost, key, margins.bias[label], w)
+        margins.bias[label] = _solve(vectors, n_own, problem.cost, key, margins.bias[label], w)
         for place in range(low, high):
             if numbers[path.features[place]] >= 0:
                 path.weights[place] = w[numbers[path.features[place]]]
@@ -290,28 +300,31 @@ def _fit_labels(
 @njit(cache=True, nogil=True)
 def _numbered(
     x: Rows, examples: NDArray[np.int64], numbers: NDArray[np.int32]
-) -> tuple[Rows, NDArray[np.int32]]:
+) -> tuple[_Vectors, NDArray[np.int32]]:
     """Copy some examples, with features numbered as they come; returns these, too.
 
     A problem then stays in the cache over its passes: fits took a quarter less time.
     """
-    indptr = np.zeros(len(examples) + 1, np.int64)
-    for k in range(len(examples)):
-        i = examples[k]
-        indptr[k + 1] = indptr[k] + x.indptr[i + 1] - x.indptr[i]
-    size, width = indptr[-1], 0
-    columns, values = np.empty(size, np.int32), np.empty(size, np.float32)
+    starts, ends = x.indptr[examples], x.indptr[examples + 1]
+    size, width, at = (ends - starts).sum(), 0, 0
+    copied = size <= _COPIED
     features = np.empty(min(size, x.width), np.int32)
+    columns, values = x.indices, x.values
+    if copied:
+        columns, values = np.empty(size, np.int32), np.empty(size, np.float32)
     for k in range(len(examples)):
-        at = indptr[k]
-        for e in range(x.indptr[examples[k]], x.indptr[examples[k] + 1]):
+        first = at
+        for e in range(starts[k], ends[k]):
             feature = x.indices[e]
             if numbers[feature] < 0:
-                numbers[feature], features[width] = width, feature
+                numbers[feature], features[width] = width if copied else feature, feature
                 width += 1
-            columns[at], values[at] = numbers[feature], x.values[e]
-            at += 1
-    return Rows(indptr, columns, values, width, False), features[:width]
+            if copied:
+                columns[at], values[at] = numbers[feature], x.values[e]
+                at += 1
+        if copied:
+            starts[k], ends[k] = first, at
+    return _Vectors(starts, ends, columns, values), features[:width]
 
 
 @njit(cache=True, nogil=True)
@@ -337,16 +350,16 @@ def _gather(problem: _Problem, label: int, marks: NDArray[np.int32]) -> NDArray[
 
 @njit(cache=True, nogil=True)
 def _solve(
-    rows: Rows, n_own: int, cost: float, key: np.int64, bias: np.float32, w: NDArray[np.float32]
+    x: _Vectors, n_own: int, cost: float, key: np.int64, bias: np.float32, w: NDArray[np.float32]
 ) -> np.float32:
-    """Dual coordinate descent on weights w (width,), whose first ``n_own`` rows are positive.
+    """Dual coordinate descent on weights w (width,), whose first ``n_own`` vectors are positive.
 
     Returns the bias, the weight of an input of 1.
     """
-    m, slack = len(rows.indptr) - 1, np.float32(0.5 / cost)
+    m, slack = len(x.starts), np.float32(0.5 / cost)
     dual, curvature, order = np.zeros(m, np.float32), np.empty(m, np.float32), np.arange(m)
     for k in range(m):
-        values = rows.values[rows.indptr[k] : rows.indptr[k + 1]]
+        values = x.values[x.starts[k] : x.ends[k]]
         curvature[k] = 1 + slack + (values * values).sum()
     active, previous = m, np.float32(np.inf)
     for number in range(_PASSES):
@@ -356,7 +369,7 @@ def _solve(
             order[t], order[other] = order[other], order[t]
             k = order[t]
             sign = np.float32(1 if k < n_own else -1)
-            gradient = sign * (_dot(rows, k, w) + bias) - 1 + slack * dual[k]
+            gradient = sign * (_dot(x, k, w) + bias) - 1 + slack * dual[k]
             if dual[k] == 0 and gradient > previous:
                 active -= 1  # far on its side: the other passes do without
                 order[t], order[active] = order[active], order[t]
@@ -370,7 +383,7 @@ def _solve(
                 change = sign * (now - dual[k])
                 dual[k] = now
                 bias += change
-                _add(rows, k, change, w)
+                _add(x, k, change, w)
         if worst < _TOLERANCE:
             break
         previous = worst
@@ -378,19 +391,19 @@ def _solve(
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _dot(x: Rows, i: int, w: NDArray[np.float32]) -> np.float32:
-    """Inner product of one sparse example with weights (d,), without a constant."""
+def _dot(x: _Vectors, k: int, w: NDArray[np.float32]) -> np.float32:
+    """Inner product of one sparse vector with weights (width,)."""
     total = np.float32(0)
-    for e in range(x.indptr[i], x.indptr[i + 1]):
-        total += x.values[e] * w[x.indices[e]]
+    for e in range(x.starts[k], x.ends[k]):
+        total += x.values[e] * w[x.columns[e]]
     return total
 
 
 @njit(cache=True, nogil=True)
-def _add(x: Rows, i: int, scale: np.float32, w: NDArray[np.float32]) -> None:
-    """Add ``scale`` times one sparse example to weights (d,)."""
-    for e in range(x.indptr[i], x.indptr[i + 1]):
-        w[x.indices[e]] += scale * x.values[e]
+def _add(x: _Vectors, k: int, scale: np.float32, w: NDArray[np.float32]) -> None:
+    """Add ``scale`` times one sparse vector to weights (width,)."""
+    for e in range(x.starts[k], x.ends[k]):
+        w[x.columns[e]] += scale * x.values[e]
 
 
 def squared_hinges(margins: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -31,16 +31,13 @@ def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what the system says about the file `path` into a one-line DataError."""
     try:
         yield
-    except OSError as error:
-        raise _file_error(path, error.strerror or str(error).splitlines()[0]) from None
     except EOFError:
-        raise _file_error(path, "the gzip data are truncated") from None
-    except zlib.error as error:
-        raise _file_error(path, f"the gzip data are damaged ({error})") from None
-
-
-def _file_error(path: str | os.PathLike[str], reason: str) -> DataError:
-    return DataError(f"{path}: {reason[:1].lower()}{reason[1:]}")
+        raise DataError(f"{path}: the gzip data are truncated") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: the gzip data are damaged ({error})") from None
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise DataError(f"{path}: {reason[:1].lower()}{reason[1:]}") from None
 
 
 @contextmanager
