@@ -340,7 +340,7 @@ def _parts(data: Dataset, config: Config, copy: bool) -> tuple[Dataset, Dataset 
     if not (config.calibration and config.calibrates(data.Y.shape[1])):
         return whole, None
     held = hold_out(data.X.shape[0], config.calibration, config.seed)
-    n = len(held) - np.count_nonzero(held)
+    n = len(held) - int(np.count_nonzero(held))
     for rows in (whole.X, whole.Y):
         _move_back(rows, held)
     return whole._replace(X=_first(whole.X, n), Y=_first(whole.Y, n)), whole

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slidelearn.config import TableConfig
 from slidelearn.hashing import Centring, HashFamily, make_family
-from slidelearn.hashing.centroids import SAMPLE_PER_BUCKET
+from slidelearn.hashing.centroids import sample_size
 from slidelearn.layers import Pairs
 from slidelearn.rows import BIAS_INPUT, Rows
 from slidelearn.tables import (
@@ -108,7 +108,7 @@ class NeuronIndex:
         if self.config.family == "centroids":
             n_buckets = min(n, self.config.n_buckets or int(np.ceil(np.sqrt(8 * n))))
             options = {"n_buckets": n_buckets}
-            size = min(n, n_buckets * SAMPLE_PER_BUCKET)
+            size = min(n, sample_size(n_buckets))
             sample = np.sort(np.random.default_rng(self.seed).choice(n, size, replace=False))
         else:
             sample = sample[:1]

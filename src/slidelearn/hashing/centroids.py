@@ -12,12 +12,13 @@ from slidelearn.errors import ConfigError
 from slidelearn.hashing.vectors import Vectors, check_range, check_vectors, row_blocks
 from slidelearn.workers import single_blas
 
-__all__ = ["SAMPLE_PER_BUCKET", "Centroids"]
+__all__ = ["Centroids", "sample_size"]
 
 # With 50 vectors, 6 rounds and 2 a fit takes five times as long, and trained output layers are
 # searched no better: recall@5 of 0.960 on commits and 0.974 on calls both ways.
-SAMPLE_PER_BUCKET = 6  # vectors that a bucket is learned from
-_SPLIT_ROUNDS = 2  # of two means, in every split
+_PER_BUCKET = 6  # vectors that a bucket is learned from
+_LEAST = 2048  # vectors that all are learned from, so that a few buckets have enough
+_SPLIT_ROUNDS = 3  # of two means, in every split
 _REFINE_ROUNDS = 1  # of all means together, after the splits
 
 
@@ -66,7 +67,7 @@ class Centroids:
         Parameters
         ----------
         V : float32 array or CSR matrix of shape (n, n_features)
-            Vectors to learn from; at most 6 a bucket are looked at.
+            Vectors to learn from; `sample_size` of them are looked at.
         n_buckets : int
             Buckets per table, at most n.
         l : int
@@ -89,7 +90,7 @@ class Centroids:
         # One BLAS thread: the order of additions must not depend on the number of threads.
         with single_blas():
             for table, rng in enumerate(np.random.default_rng(seed).spawn(l)):
-                sample = _unit_sample(V, n_buckets * SAMPLE_PER_BUCKET, rng)
+                sample = _unit_sample(V, sample_size(n_buckets), rng)
                 centroids[table] = _split_evenly(sample, n_buckets, rng)
                 for _ in range(_REFINE_ROUNDS):
                     centroids[table] = _refine(sample, centroids[table])
@@ -136,6 +137,17 @@ class Centroids:
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Self:
         """Restore a family from what `arrays` returned."""
         return cls(arrays["centroids"])
+
+
+def sample_size(n_buckets: int) -> int:
+    """How many vectors are enough to learn the centroids of one table from.
+
+    Examples
+    --------
+    >>> sample_size(8), sample_size(1000)
+    (2048, 6000)
+    """
+    return max(n_buckets * _PER_BUCKET, _LEAST)
 
 
 @njit(cache=True, nogil=True)
