@@ -289,6 +289,7 @@ class Trainer:
             return
         began = time.perf_counter()
         index.fit(self._weight(depth), self._queries(depth, X), workers)
+        trim_memory()
         self._finish_index(depth, began)
 
     def _queries(self, depth: int, X: csr_matrix) -> Rows:
