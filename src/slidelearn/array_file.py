@@ -1,9 +1,12 @@
-"""Array files: named arrays as safetensors, written without a copy, read with shapes checked."""
+"""Array files: named arrays as safetensors, written without a copy, mapped with shapes checked.
+
+A mapped array is read from the disk, or the system's cache, where it is looked at; processes share
+its memory. Whoever changes it changes a copy of that page, never the file.
+"""
 
 import json
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,8 @@ _CODES = {"float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64"}
 
 def encode_arrays(arrays: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
     """Cut a safetensors file into buffers; those of arrays are the arrays themselves.
+
+    Arrays of 8-byte numbers come first, so that each lies where its numbers may be read in place.
 
     Parameters
     ----------
@@ -39,6 +44,7 @@ def encode_arrays(arrays: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
     array([0, 1, 2])
     """
     header, place = {}, 0
+    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
     for name, array in arrays.items():
         end = place + array.nbytes
         header[name] = {
@@ -58,7 +64,7 @@ def encode_arrays(arrays: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
 
 
 class ArrayFile:
-    """Reads the arrays of a safetensors file whose content nobody vouches for.
+    """Maps the arrays of a safetensors file whose content nobody vouches for.
 
     Raises
     ------
@@ -70,41 +76,29 @@ class ArrayFile:
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "tiny.safetensors"
     >>> _ = path.write_bytes(b"".join(encode_arrays({"a": np.arange(3)})))
-    >>> with ArrayFile(path) as file:
-    ...     file.take("a", np.int64, (3,))
+    >>> ArrayFile(path).take("a", np.int64, (3,))
     array([0, 1, 2])
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the header."""
+        """Read the header and map the file."""
         self.path = path
         opener: Any = safe_open  # comes without types
         try:
-            self._file = opener(str(path), framework="numpy")
+            with opener(str(path), framework="numpy") as checked:  # the whole header fits the file
+                self._names: set[str] = set(checked.keys())
+            self._bytes = np.memmap(path, np.uint8, mode="c").view(np.ndarray)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path}: not a whole safetensors file ({error})") from None
-        self._names: set[str] = set(self._file.keys())
-
-    def __enter__(self) -> Self:
-        """Map the file."""
-        self._file.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Let go of the file."""
-        self._file.__exit__(kind, error, tb)
+        self._start = 8 + int(self._bytes[:8].view("<u8")[0])
+        self._header: dict[str, Any] = json.loads(self._bytes[8 : self._start].tobytes())
 
     def __contains__(self, name: str) -> bool:
         """Whether there is an array of this name."""
         return name in self._names
 
     def take(self, name: str, dtype: type[np.generic], shape: Shape) -> NDArray[Any]:
-        """Read one array; nothing is allocated before its dtype and shape are as expected.
+        """Map one array, or copy one that does not lie where its numbers may be read in place.
 
         Raises
         ------
@@ -113,17 +107,18 @@ class ArrayFile:
         """
         if name not in self._names:
             raise ModelError(f"{self.path}: the array {name} is missing; save the model again")
-        entry = self._file.get_slice(name)
-        found = tuple(entry.get_shape())
+        entry = self._header[name]
+        found = tuple(entry["shape"])
         fits = len(found) == len(shape) and all(
             want in (None, have) for want, have in zip(shape, found, strict=True)
         )
-        if not fits or entry.get_dtype() != _CODES[np.dtype(dtype).name]:
+        if not fits or entry["dtype"] != _CODES[np.dtype(dtype).name]:
             wanted = "x".join("?" if want is None else str(want) for want in shape)
             have = "x".join(map(str, found))
             raise ModelError(
-                f"{self.path}: the array {name} is {entry.get_dtype()} {have}, but config.json "
+                f"{self.path}: the array {name} is {entry['dtype']} {have}, but config.json "
                 f"calls for {_CODES[np.dtype(dtype).name]} {wanted}; the file fits another model"
             )
-        array: NDArray[Any] = self._file.get_tensor(name)
-        return array
+        start, end = entry["data_offsets"]
+        array = self._bytes[self._start + start : self._start + end].view(dtype).reshape(found)
+        return array if array.flags.aligned else array.copy()

@@ -83,31 +83,31 @@ def read_network(
     ModelError
         If an array is missing, or its shape or content does not fit the settings.
     """
-    with ArrayFile(path) as file:
-        hidden: list[Layer] = []
-        indexes: list[NeuronIndex | None] = []
-        tables = config.hidden_tables
-        widths = (n_features, *config.hidden)
-        hashed = tables is not None
-        for depth, (n_in, n_out) in enumerate(pairwise(widths)):
-            name = f"hidden.{depth}"
-            shape = (n_out, n_in + 1) if hashed else (n_in + 1, n_out)
-            hidden.append(_read_layer(file, name, shape, config.optimizer, hashed=hashed))
-            size = (n_out, n_in)
-            if tables is None:
-                indexes.append(None)
-            else:
-                indexes.append(_read_index(file, path, name, tables, size))
-        shape = (n_labels, widths[-1] + 1)
-        output = _read_layer(file, "output", shape, config.optimizer, hashed=True)
-        searched = config.tail < n_labels
-        size = (n_labels, widths[-1])
-        indexes.append(_read_index(file, path, "output", config.tables, size) if searched else None)
-        wide = _read_wide(file, n_features, n_labels) if config.wide else None
-        memory = _read_memory(file, config, n_features, n_labels) if config.neighbours else None
-        margins = _read_margins(file, config, wide, (n_features, n_labels))
-        mean = file.take("mean", np.float32, (widths[-1],))
-        inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
+    file = ArrayFile(path)
+    hidden: list[Layer] = []
+    indexes: list[NeuronIndex | None] = []
+    tables = config.hidden_tables
+    widths = (n_features, *config.hidden)
+    hashed = tables is not None
+    for depth, (n_in, n_out) in enumerate(pairwise(widths)):
+        name = f"hidden.{depth}"
+        shape = (n_out, n_in + 1) if hashed else (n_in + 1, n_out)
+        hidden.append(_read_layer(file, name, shape, config.optimizer, hashed=hashed))
+        size = (n_out, n_in)
+        if tables is None:
+            indexes.append(None)
+        else:
+            indexes.append(_read_index(file, path, name, tables, size))
+    shape = (n_labels, widths[-1] + 1)
+    output = _read_layer(file, "output", shape, config.optimizer, hashed=True)
+    searched = config.tail < n_labels
+    size = (n_labels, widths[-1])
+    indexes.append(_read_index(file, path, "output", config.tables, size) if searched else None)
+    wide = _read_wide(file, n_features, n_labels) if config.wide else None
+    memory = _read_memory(file, config, n_features, n_labels) if config.neighbours else None
+    margins = _read_margins(file, config, wide, (n_features, n_labels))
+    mean = file.take("mean", np.float32, (widths[-1],))
+    inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
     network = Network(tuple(hidden), mean, output, wide, tuple(indexes), None, memory, margins)
     return with_postings(network), inverse_propensity
 
