@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from scipy.sparse import csr_matrix
 
 import naive
 from batches import random_features, random_labels
@@ -75,3 +76,22 @@ def test_a_path_without_weights_finds_nothing():
     wide, _ = make_wide(X[:1], Y, 5.0)
     postings = make_postings(wide, D, 8, np.zeros(N_LABELS, np.float32))
     assert len(best_labels(sparse_rows(X), postings, 3).neurons) == 0
+
+
+@given(st.integers(0, 50), st.integers(1, D))
+@settings(deadline=None, max_examples=25)
+def test_probes_are_the_largest_features_that_have_labels(seed, probes):
+    X, wide, bias = make_problem(seed)
+    most = int(np.sort(np.bincount(wide.features, minlength=D))[D // 2])
+    postings = make_postings(wide, D, 50, bias, most=most)
+    found = best_labels(sparse_rows(X), postings, 4, probes)
+    values = X.toarray() * (np.diff(postings.indptr) > 0)
+    for row in values:
+        row[np.argsort(-np.abs(row), kind="stable")[probes:]] = 0
+    kept = sparse_rows(csr_matrix(values.astype(np.float32)))
+    expected = best_labels(kept, postings, 4)
+    for i in range(N):
+        got, wanted = (
+            pairs.neurons[pairs.indptr[i] : pairs.indptr[i + 1]] for pairs in (found, expected)
+        )
+        assert set(got) == set(wanted)

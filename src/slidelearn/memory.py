@@ -29,6 +29,11 @@ _PER_FEATURE = 512  # examples that are filed under each feature
 # Features of more examples are not filed: the few of them that a bucket holds say little. A third
 # of the time of a lookup went there; the ten nearest of commits and calls are as near without.
 _COMMON = 8 * _PER_FEATURE
+# Among so many examples the largest 16 features of one find those near it: P@k on commits, calls and
+# sessions stay within 0.02 points, and a lookup takes 40 us instead of 65 on commits. On bibtex, where
+# an example has 70 features, they lost 0.4 points of P@1.
+_MANY = 50_000
+_PROBES = 16
 _SHARPNESS = 8  # power of a neighbour's cosine that is its weight
 
 
@@ -109,7 +114,8 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
 
 def find_votes(memory: Memory, x: Rows) -> Votes:
     """Let the nearest remembered examples of every row of ``x`` vote."""
-    near = best_labels(x, memory.postings, memory.limit)
+    probes = _PROBES if len(memory.labels.indptr) > _MANY else None
+    near = best_labels(x, memory.postings, memory.limit, probes)
     cosines = np.zeros(len(near.neurons), np.float32)
     add_pair_scores(memory.examples, find_hits(x, memory.examples, near), cosines)
     starts = memory.labels.indptr

@@ -90,8 +90,10 @@ def _file(wide: Wide, postings: Postings, filled: NDArray[np.int32]) -> None:
             filled[feature] = offer(weights, labels, filled[feature], weight, n)
 
 
-def best_labels(x: Rows, postings: Postings, limit: int) -> Pairs:
+def best_labels(x: Rows, postings: Postings, limit: int, probes: int | None = None) -> Pairs:
     """Retrieve for every example the ``limit`` labels that weigh most in its buckets.
+
+    It looks into those of its ``probes`` largest features that have any labels; None: of all.
 
     Examples
     --------
@@ -103,7 +105,9 @@ def best_labels(x: Rows, postings: Postings, limit: int) -> Pairs:
     """
     indptr = np.zeros(x.n + 1, np.int64)
     neurons = np.empty(x.n * limit, np.int32)
-    _retrieve(x, postings, limit, zeros(len(postings.bias)), indptr, neurons)
+    if probes is None:
+        probes = int(np.diff(x.indptr).max(initial=0))
+    _retrieve(x, postings, limit, probes, zeros(len(postings.bias)), indptr, neurons)
     return Pairs(indptr, neurons[: indptr[-1]])
 
 
@@ -112,6 +116,7 @@ def _retrieve(
     x: Rows,
     postings: Postings,
     limit: int,
+    probes: int,
     scores: NDArray[np.float32],
     indptr: NDArray[np.int64],
     neurons: NDArray[np.int32],
@@ -122,17 +127,15 @@ def _retrieve(
     """
     best, maxima = np.empty(limit, np.float32), np.empty(2 * limit, np.float32)
     touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
+    sizes, probed = np.empty(probes, np.float32), np.empty(probes, np.int32)
     for i in range(len(x.indptr) - 1):
-        own = x.indices[x.indptr[i] : x.indptr[i + 1]]
-        most = 0
-        for feature in own:
-            most += postings.indptr[feature + 1] - postings.indptr[feature]
+        n_probed, most = _choose_buckets(x, i, postings, sizes, probed)
         if most >= len(touched):
             touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
         n_touched = 0
-        for e in range(len(own)):
-            value = x.values[x.indptr[i] + e]
-            start, end = postings.indptr[own[e]], postings.indptr[own[e] + 1]
+        for e in probed[:n_probed]:
+            value, feature = x.values[x.indptr[i] + e], x.indices[x.indptr[i] + e]
+            start, end = postings.indptr[feature], postings.indptr[feature + 1]
             labels, weights = postings.labels[start:end], postings.weights[start:end]
             for q in range(len(labels)):
                 label = np.uint32(labels[q])  # not negative, so no index counts from the end
@@ -152,6 +155,24 @@ def _retrieve(
             if keys[t] >= least:
                 kept = offer(best, own_neurons, kept, keys[t], touched[t])
         indptr[i + 1] = indptr[i] + kept
+
+
+@njit(cache=True, nogil=True)
+def _choose_buckets(
+    x: Rows, i: int, postings: Postings, sizes: NDArray[np.float32], probed: NDArray[np.int32]
+) -> tuple[int, int]:
+    """Choose the largest features of example i that have labels, ``probed`` (probes,).
+
+    Returns how many of them there are, and how many labels they have.
+    """
+    start, kept, most = x.indptr[i], 0, 0
+    for e in range(start, x.indptr[i + 1]):
+        if postings.indptr[x.indices[e] + 1] > postings.indptr[x.indices[e]]:
+            kept = offer(sizes, probed, kept, abs(x.values[e]), e - start)
+    for e in probed[:kept]:
+        feature = x.indices[start + e]
+        most += postings.indptr[feature + 1] - postings.indptr[feature]
+    return kept, most
 
 
 @njit(cache=True, nogil=True)
