@@ -29,9 +29,9 @@ _PER_FEATURE = 512  # examples that are filed under each feature
 # Features of more examples are not filed: the few of them that a bucket holds say little. A third
 # of the time of a lookup went there; the ten nearest of commits and calls are as near without.
 _COMMON = 8 * _PER_FEATURE
-# Among so many examples the largest 16 features of one find those near it: P@k on commits, calls and
-# sessions stay within 0.02 points, and a lookup takes 40 us instead of 65 on commits. On bibtex, where
-# an example has 70 features, they lost 0.4 points of P@1.
+# Among so many examples the largest 16 features of one find those near it: P@k on commits, calls
+# and sessions stay within 0.02 points, and a lookup takes 40 us instead of 65 on commits. On bibtex,
+# where an example has 70 features, they lost 0.4 points of P@1.
 _MANY = 50_000
 _PROBES = 16
 _SHARPNESS = 8  # power of a neighbour's cosine that is its weight
