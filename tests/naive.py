@@ -363,6 +363,28 @@ def votes(X, Y, x, limit, strength, sharpness=8):
     return strength * gains / total if near else gains
 
 
+# --- co-occurrence
+
+
+def cooccurrence(Y, most, longest=50, doubt=3.0):
+    """Shares (l, l) of a label's examples that have another; the ``most`` largest of a label."""
+    short = Y[Y.sum(axis=1) <= longest].astype(float)
+    together = short.T @ short
+    np.fill_diagonal(together, 0)
+    shares = together / (Y.sum(axis=0)[:, None] + doubt)
+    for row in shares:
+        row[np.argsort(-row, kind="stable")[most:]] = 0
+    return shares
+
+
+def company_scores(scores, shares, strength, floor=0.01):
+    """Scores (l,) of candidates with what they gain by the company of shares (l, l)."""
+    chances = np.exp(scores - scores.max())
+    chances /= chances.sum()
+    chances[chances < 1e-4] = 0
+    return scores + strength * np.log1p(chances @ shares / floor)
+
+
 # --- margins
 
 

@@ -7,6 +7,7 @@ from scipy.sparse import csr_matrix
 from problems import clusters
 from slidelearn import calibration
 from slidelearn.calibration import Strengths, choose_strengths, hold_out, with_strengths
+from slidelearn.cooccurrence import count_cooccurrence
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.memory import find_votes
@@ -68,20 +69,27 @@ def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, 
     monkeypatch.setattr(calibration, "_VOTES", votes)
     monkeypatch.setattr(calibration, "_MARGINS", margins)
     monkeypatch.setattr(calibration, "_FREQUENCIES", frequencies)
+    monkeypatch.setattr(calibration, "_COOCCURRENCES", (0.0, 5.0))
     network, X, Y = disturbed(model.network), problem.X[:150], problem.Y[:150]
+    together = count_cooccurrence(csr_matrix(np.eye(40) + np.eye(40, k=1)), 0.7)
+    network = network._replace(memory=network.memory._replace(cooccurrence=together))
     counts = np.random.default_rng(1).integers(0, 50, Y.shape[1])
     present = network.memory.strength, network.margins.strength
     with Workers(threads) as workers:
         chosen = choose_strengths(network, counts, X, Y, workers)
         for choices in (
-            [Strengths(*pair, 0.0) for pair in [present, *product(votes, margins)]],
-            [chosen._replace(frequency=frequency) for frequency in frequencies],
+            [Strengths(*pair, 0.0, 0.0) for pair in [present, *product(votes, margins)]],
+            [chosen._replace(frequency=f, cooccurrence=0.0) for f in frequencies],
+            [chosen._replace(cooccurrence=strength) for strength in (0.7, 0.0, 5.0)],
         ):
             sums = [precision(tried(network, c, counts), X, Y, workers) for c in choices]
             best = choices[int(np.argmax(sums))]
-            assert chosen[:2] == best[:2]
+            assert all(
+                one == other
+                for name, one, other in zip(best._fields, best, chosen, strict=True)
+                if len({getattr(choice, name) for choice in choices}) > 1
+            )
             assert len({round(value, 3) for value in sums}) > 1
-    assert chosen == best
 
 
 def test_the_strengths_stay_where_nothing_tells_them_apart(problem, model):
@@ -90,7 +98,7 @@ def test_the_strengths_stay_where_nothing_tells_them_apart(problem, model):
     counts = np.ones(nothing.shape[1], np.int64)
     with Workers(1) as workers:
         chosen = choose_strengths(network, counts, problem.X, nothing, workers)
-    assert chosen == (2.5, network.margins.strength, 0.0)
+    assert chosen == (2.5, network.margins.strength, 0.0, 0.0)
 
 
 def test_a_fit_chooses_strengths_and_remembers_every_example(problem, model, tmp_path):
@@ -149,3 +157,19 @@ def test_more_examples_keep_the_strengths(problem):
     more = continue_model(model, problem, epochs=1)
     assert (more.network.memory.strength, more.network.margins.strength) == chosen
     assert len(more.network.memory.labels.indptr) - 1 == 1200
+
+
+def test_company_is_kept_in_the_model_and_grows_with_it(problem, tmp_path):
+    Y = csr_matrix(problem.Y + np.roll(problem.Y.toarray(), 1, axis=1)).astype(np.uint8)
+    data = Dataset(problem.X, Y)
+    model = fit_model(data, PLAN | {"calibration": 0, "cooccurrence": 0.3})
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    for one in (model, again):
+        assert one.network.memory.cooccurrence.strength == 0.3
+    assert np.array_equal(*(m.predict_topk(problem.X, 5).scores for m in (model, again)))
+    more = continue_model(again, data, epochs=1).network.memory.cooccurrence
+    assert more.strength == 0.3
+    before = model.network.memory.cooccurrence
+    assert np.array_equal(more.partners.neurons, before.partners.neurons)
+    assert (more.shares > before.shares).all()  # twice the examples: less doubt

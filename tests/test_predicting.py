@@ -6,6 +6,7 @@ import naive
 from batches import random_features, random_labels
 from slidelearn import predicting
 from slidelearn.config import Config
+from slidelearn.cooccurrence import CANDIDATES
 from slidelearn.model import Model, prepare_features
 from slidelearn.predicting import all_scores, predict_topk
 from slidelearn.training import Trainer
@@ -139,7 +140,7 @@ def test_the_wide_path_finds_labels_that_the_tables_do_not():
 def test_the_memory_votes(exact):
     """Retrieval finds next to nothing, so what it misses the votes must bring."""
     tables = {"family": "simhash", "k": 3, "l": 1, "predict_probes": 1, "predict_limit": 1}
-    options = {"tables": tables, "wide": 0, "neighbours": 3, "vote": 20}
+    options = {"tables": tables, "wide": 0, "neighbours": 3, "vote": 20, "cooccurrence": 0}
     network, _, X = started(**options)
     Y = random_labels(N, N_LABELS)
     plain = scores_of(network._replace(memory=None), X)
@@ -149,6 +150,26 @@ def test_the_memory_votes(exact):
     assert (top.labels[:, 0] == ref.argmax(axis=1)).mean() > (0.99 if exact else 0.9)
     found = np.take_along_axis(ref, top.labels, 1)
     assert_allclose(top.scores, found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_best_labels_gain_by_their_company(exact):
+    options = {"tables": EVERY_NEURON, "neighbours": 3, "cooccurrence": 2.0}
+    network, _, X = started(**options)
+    alone = network._replace(memory=network.memory._replace(cooccurrence=None))
+    shares = naive.cooccurrence(random_labels(N, N_LABELS).toarray(), 20)
+    ref = scores_of(alone, X)
+    for row in ref:
+        best = np.argsort(-row, kind="stable")[:CANDIDATES]
+        row[best] = naive.company_scores(row[best], shares[np.ix_(best, best)], 2.0)
+    assert_allclose(scores_of(network, X), ref, rtol=1e-3, atol=1e-3)
+    for k in (1, 5, 30):
+        top = predict(network, X, k, exact=exact)
+        expected = -np.sort(-ref, axis=1)[:, :k]
+        assert (top.labels[:, 0] == ref.argmax(axis=1)).mean() > 0.99
+        assert_allclose(top.scores[:, :5], expected[:, :5], rtol=1e-3, atol=1e-3)
+        assert top.labels.shape == (N, k)
+    assert not equal(predict(network, X, 5, exact=exact), predict(alone, X, 5, exact=exact))
 
 
 def test_a_network_without_tables_is_always_scored_in_full():

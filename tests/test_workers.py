@@ -1,4 +1,4 @@
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -65,3 +65,18 @@ def test_many_threads_may_work_at_once():
             thread.join()
         assert results == [50] * 80
         assert blas_threads() == {2}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_work_beside_the_caller_hands_over_its_result(threads):
+    with Workers(threads) as workers:
+        assert workers.submit(lambda: 3).result() == 3
+
+
+def test_work_beside_the_caller_shares_its_threads():
+    with Workers(2) as workers:
+        began = Event()
+        waiting = workers.submit(lambda: began.wait(10))
+        assert workers.map(lambda start, end: end - start, [(0, 2), (2, 5)]) == [2, 3]
+        began.set()
+        assert waiting.result()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.cooccurrence import CANDIDATES, Cooccurrence, rank_again
 from slidelearn.metrics import hits
 from slidelearn.network import Network
 from slidelearn.predicting import Retrieved, keep_best, score_retrieved
@@ -24,6 +25,7 @@ __all__ = ["Strengths", "choose_strengths", "hold_out", "with_strengths"]
 _VOTES = (0.75, 1.5, 3.0, 5.0, 8.0)
 _MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
 _FREQUENCIES = (0.0, -0.2, -0.1, 0.1, 0.2, 0.3)
+_COOCCURRENCES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _RANKS = (1, 3, 5)  # whose precisions count alike
 
 
@@ -38,11 +40,14 @@ class Strengths(NamedTuple):
         Where the margin of its classifier is 0; subtracted.
     frequency : float
         For each unit of the logarithm of 1 + its examples.
+    cooccurrence : float
+        For each unit of the logarithm of its chance by co-occurrence.
     """
 
     vote: float
     margin: float
     frequency: float
+    cooccurrence: float
 
 
 def hold_out(n: int, size: int, seed: int) -> NDArray[np.bool_]:
@@ -65,9 +70,10 @@ def choose_strengths(
     Y: csr_matrix,
     workers: Workers,
 ) -> Strengths:
-    """Choose the strengths with the largest mean of P@1, P@3 and P@5; the frequency's last.
+    """Choose the strengths with the largest mean of P@1, P@3 and P@5.
 
-    Those of votes and margins stay if no others are better.
+    Those of votes and margins come first, then that of frequency, then that of co-occurrence; all
+    but frequency's stay if no others are better.
 
     Parameters
     ----------
@@ -87,32 +93,45 @@ def choose_strengths(
 
     parts = workers.map(score, pieces(X.shape[0]))
 
+    memory, margins = network.memory, network.margins
+    assert memory is not None
+    assert margins is not None
+    together = memory.cooccurrence
+
     def best(choices: list[Strengths]) -> Strengths:
         def measure(number: int, _: int) -> list[float]:
             found, truth = parts[number]
-            return [_precision(found, truth, logarithms, choice) for choice in choices]
+            return [_precision(found, truth, logarithms, together, c) for c in choices]
 
         sums = np.sum(workers.map(measure, pieces(len(parts), 1)), axis=0)
         return choices[int(np.argmax(sums))]
 
-    memory, margins = network.memory, network.margins
-    assert memory is not None
-    assert margins is not None
     pairs = [(memory.strength, margins.strength), *product(_VOTES, _MARGINS)]
-    chosen = best([Strengths(*pair, 0.0) for pair in pairs])
-    return best([chosen._replace(frequency=frequency) for frequency in _FREQUENCIES])
+    chosen = best([Strengths(*pair, 0.0, 0.0) for pair in pairs])
+    chosen = best([chosen._replace(frequency=frequency) for frequency in _FREQUENCIES])
+    if together is None:
+        return chosen
+    strengths = (together.strength, *_COOCCURRENCES)
+    return best([chosen._replace(cooccurrence=strength) for strength in strengths])
 
 
 def _precision(
-    found: Retrieved, Y: csr_matrix, logarithms: NDArray[np.float32], choice: Strengths
+    found: Retrieved,
+    Y: csr_matrix,
+    logarithms: NDArray[np.float32],
+    together: Cooccurrence | None,
+    choice: Strengths,
 ) -> float:
     """Precisions with one choice of strengths, summed over ranks and examples."""
-    labels = np.full((Y.shape[0], max(_RANKS)), -1, np.int64)
+    again = together is not None and choice.cooccurrence > 0
+    labels = np.full((Y.shape[0], CANDIDATES if again else max(_RANKS)), -1, np.int64)
     best = np.full(labels.shape, -np.inf, np.float32)
     scores = found.scores(choice.vote, choice.margin)
     scores += np.float32(choice.frequency) * logarithms[found.pairs.neurons]
     keep_best(found.pairs, scores, labels, best)
-    hit = hits(labels, Y)
+    if together is not None and choice.cooccurrence > 0:
+        labels, _ = rank_again(together._replace(strength=choice.cooccurrence), labels, best)
+    hit = hits(labels[:, : max(_RANKS)], Y)
     return float(sum(hit[:, :k].sum() / k for k in _RANKS))
 
 
@@ -125,8 +144,13 @@ def with_strengths(network: Network, strengths: Strengths, counts: NDArray[np.in
     bias += np.float32(strengths.frequency / BIAS_INPUT) * np.log1p(counts).astype(np.float32)
     if postings is not None:
         postings = postings._replace(bias=BIAS_INPUT * bias)
+    together = memory.cooccurrence
+    if together is not None and strengths.cooccurrence > 0:
+        together = together._replace(strength=strengths.cooccurrence)
+    else:
+        together = None
     return network._replace(
-        memory=memory._replace(strength=strengths.vote),
+        memory=memory._replace(strength=strengths.vote, cooccurrence=together),
         margins=margins._replace(strength=strengths.margin),
         postings=postings,
     )

@@ -77,11 +77,14 @@ def _shrink_tables(tables: TableConfig) -> TableConfig:
 
 
 def _problem(n_features: int, n_labels: int) -> tuple[csr_matrix, csr_matrix]:
-    """Examples with up to four random features, and one label each."""
+    """Examples with up to four random features, and two labels each that others have, too."""
     rng, rows = np.random.default_rng(0), np.arange(_EXAMPLES)
     columns = rng.integers(0, n_features, 4 * _EXAMPLES)
     ones = np.ones(4 * _EXAMPLES, np.float32)
     X = csr_matrix((ones, (np.repeat(rows, 4), columns)), shape=(_EXAMPLES, n_features))
-    labels = np.ones(_EXAMPLES, np.uint8)
-    Y = csr_matrix((labels, (rows, rows % n_labels)), shape=(_EXAMPLES, n_labels))
+    labels = np.concatenate((rows % n_labels, (rows + 1) % n_labels))
+    Y = csr_matrix(
+        (np.ones(len(labels), np.uint8), (np.tile(rows, 2), labels)), shape=(_EXAMPLES, n_labels)
+    )
+    Y.data[:] = 1  # a label that was there twice is there once
     return X, Y

@@ -103,6 +103,9 @@ class Config:
         Most training examples that vote for their labels in a prediction; 0 for none.
     vote : float
         What a label's logit gains if all votes are for it.
+    cooccurrence : float
+        What a label's logit gains for each unit of the logarithm of 1 + 100 times its chance, as
+        the company that it kept in the training examples has it; 0 for nothing.
     margin : float
         What a label's logit loses where the margin of its classifier is 0; 0 for no classifiers.
     margin_cost : float
@@ -111,8 +114,9 @@ class Config:
         Labels that every example is a negative of in their fit: at most so many that training
         confused with its own, and as many that examples near it have.
     calibration : int
-        Examples that training leaves out, on which ``vote`` and ``margin`` are chosen in the end;
-        0 keeps them as they are. Without votes, margins or tables none are left out.
+        Examples that training leaves out, on which ``vote``, ``margin`` and ``cooccurrence`` are
+        chosen in the end; 0 keeps them as they are. Without votes, margins or tables none are
+        left out.
     normalize : bool
         Scale every example's features to length 1.
     """
@@ -140,6 +144,7 @@ class Config:
     wide: float = 30.0
     neighbours: int = 50
     vote: float = 1.5
+    cooccurrence: float = 0.4
     margin: float = 1.0
     margin_cost: float = 0.5
     rivals: int = 20
@@ -175,6 +180,7 @@ class Config:
             "prior_lr",
             "wide",
             "vote",
+            "cooccurrence",
             "margin",
             "margin_cost",
         ):

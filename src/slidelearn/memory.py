@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
+from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.layers import Pairs, pairs_of
 from slidelearn.postings import Postings, best_labels, make_postings
 from slidelearn.rows import Rows, sparse_rows
@@ -30,8 +31,8 @@ _PER_FEATURE = 512  # examples that are filed under each feature
 # of the time of a lookup went there; the ten nearest of commits and calls are as near without.
 _COMMON = 8 * _PER_FEATURE
 # Among so many examples the largest 16 features of one find those near it: P@k on commits, calls
-# and sessions stay within 0.02 points, and a lookup takes 40 us instead of 65 on commits. On bibtex,
-# where an example has 70 features, they lost 0.4 points of P@1.
+# and sessions stay within 0.02 points, and a lookup takes 40 us instead of 65 on commits. On
+# bibtex, where an example has 70 features, they lost 0.4 points of P@1.
 _MANY = 50_000
 _PROBES = 16
 _SHARPNESS = 8  # power of a neighbour's cosine that is its weight
@@ -54,6 +55,8 @@ class Memory(NamedTuple):
         Most examples that vote.
     strength : float
         What a label's logit gains if all votes are for it.
+    cooccurrence : Cooccurrence or None
+        Which labels the examples have together, if that counts in predictions.
     """
 
     examples: Wide
@@ -62,6 +65,7 @@ class Memory(NamedTuple):
     n_labels: int
     limit: int
     strength: float
+    cooccurrence: Cooccurrence | None
 
 
 class Votes(NamedTuple):
@@ -79,8 +83,12 @@ class Votes(NamedTuple):
     shares: NDArray[np.float32]
 
 
-def make_memory(X: csr_matrix, Y: csr_matrix, *, limit: int, strength: float) -> Memory:
+def make_memory(
+    X: csr_matrix, Y: csr_matrix, *, limit: int, strength: float, cooccurrence: float = 0.0
+) -> Memory:
     """Remember examples X (n, d), of length 1, with their labels Y (n, l).
+
+    Which of these occur together is remembered too, if that has a strength in ``cooccurrence``.
 
     Examples
     --------
@@ -94,7 +102,10 @@ def make_memory(X: csr_matrix, Y: csr_matrix, *, limit: int, strength: float) ->
     examples = Wide(x.indptr, x.indices, x.values, np.empty(0, np.float32))
     nothing = np.zeros(X.shape[0], np.float32)
     postings = make_postings(examples, X.shape[1], _PER_FEATURE, nothing, most=_COMMON)
-    return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, strength)
+    together = count_cooccurrence(Y, cooccurrence) if cooccurrence else None
+    if together is not None and not len(together.shares):
+        together = None
+    return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, strength, together)
 
 
 def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
@@ -103,12 +114,14 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
     n = len(labels.indptr) - 1
     old_X = csr_matrix((old.weights, old.features, old.indptr), (n, X.shape[1]))
     ones = np.ones(len(labels.neurons), np.uint8)
+    together = memory.cooccurrence
     old_Y = csr_matrix((ones, labels.neurons, labels.indptr), (n, Y.shape[1]))
     return make_memory(
         vstack([old_X, X], format="csr"),
         vstack([old_Y, Y], format="csr"),
         limit=memory.limit,
         strength=memory.strength,
+        cooccurrence=0.0 if together is None else together.strength,
     )
 
 

@@ -241,6 +241,7 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
         csr_matrix((np.ones(len(labels), np.uint8), labels, label_indptr), (n, n_labels)),
         limit=config.neighbours,
         strength=config.vote,
+        cooccurrence=config.cooccurrence,
     )
 
 

@@ -1,6 +1,7 @@
 """Predicting: the top k labels of examples, by scoring every neuron or only retrieved ones."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.cooccurrence import CANDIDATES, Cooccurrence, rank_again
 from slidelearn.layers import Pairs, pair_logits
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import add_block_votes, add_pair_votes, find_votes
@@ -76,6 +78,11 @@ def _strengths(network: Network) -> tuple[float, float]:
     )
 
 
+def _cooccurrence(network: Network) -> Cooccurrence | None:
+    """What the best labels are ranked again by, if anything."""
+    return None if network.memory is None else network.memory.cooccurrence
+
+
 def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, workers: Workers) -> TopK:
     """Find the k best labels of every example X (n, d), a canonical float32 matrix.
 
@@ -93,25 +100,34 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
     workers : Workers
         Threads.
     """
-    n = X.shape[0]
-    labels = np.full((n, k), -1, np.int64)
-    scores = np.full((n, k), -np.inf, np.float32)
+    n, together = X.shape[0], _cooccurrence(network)
+    width = k if together is None else max(k, CANDIDATES)
+    labels = np.full((n, width), -1, np.int64)
+    scores = np.full((n, width), -np.inf, np.float32)
     vote, margin = _strengths(network)
-    if exact or network.indexes[-1] is None:
 
-        def scan(start: int, end: int) -> None:
-            for first, logits in _scored_blocks(network, X[start:end]):
-                _top_of_all(logits, first, labels[start:end], scores[start:end])
-
-        workers.map(scan, pieces(n, _EXAMPLES))
-        return TopK(labels, scores, n * network.n_labels)
+    def scan(start: int, end: int) -> int:
+        for first, logits in _scored_blocks(network, X[start:end]):
+            _top_of_all(logits, first, labels[start:end], scores[start:end])
+        return (end - start) * network.n_labels
 
     def search(start: int, end: int) -> int:
         found = score_retrieved(network, X if end - start == n else X[start:end])
         keep_best(found.pairs, found.scores(vote, margin), labels[start:end], scores[start:end])
         return len(found.logits)
 
-    return TopK(labels, scores, sum(workers.map(search, pieces(n))))
+    def rank(find: Callable[[int, int], int], start: int, end: int) -> int:
+        active = find(start, end)
+        if together is not None:
+            own = slice(start, end), slice(CANDIDATES)
+            labels[own], scores[own] = rank_again(together, labels[own], scores[own])
+        return active
+
+    if exact or network.indexes[-1] is None:
+        active = workers.map(partial(rank, scan), pieces(n, _EXAMPLES))
+    else:
+        active = workers.map(partial(rank, search), pieces(n))
+    return TopK(labels[:, :k], scores[:, :k], sum(active))
 
 
 def score_retrieved(network: Network, X: csr_matrix) -> Retrieved:
@@ -158,13 +174,25 @@ def _add_sparse_scores(
 def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.float32]:
     """Logits of every label, (n, n_labels); for few labels, since the result is dense."""
     scores = np.empty((X.shape[0], network.n_labels), np.float32)
+    together = _cooccurrence(network)
 
     def score(start: int, end: int) -> None:
         for first, logits in _scored_blocks(network, X[start:end]):
             scores[start:end, first : first + logits.shape[1]] = logits
+        if together is not None:
+            _add_company(together, scores[start:end])
 
     workers.map(score, pieces(X.shape[0]))
     return scores
+
+
+def _add_company(together: Cooccurrence, scores: NDArray[np.float32]) -> None:
+    """Let the best of all labels, scores (n, n_labels), gain by their company, in place."""
+    shape = (len(scores), min(CANDIDATES, scores.shape[1]))
+    labels, best = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
+    _top_of_all(scores, 0, labels, best)
+    labels, best = rank_again(together, labels, best)
+    np.put_along_axis(scores, labels, best, 1)
 
 
 def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -14,7 +14,7 @@ from slidelearn.calibration import choose_strengths, with_strengths
 from slidelearn.config import Config
 from slidelearn.index import Schedule
 from slidelearn.margins import by_rival, find_rivals, fit_margins, make_margins
-from slidelearn.memory import make_memory
+from slidelearn.memory import Memory, make_memory
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rows import Rows, sparse_rows
@@ -117,11 +117,21 @@ class Trainer:
         for depth in range(len(network.hidden)):
             trainer.fit_index(depth, X, workers)
         network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
+
+        def remember() -> Memory | None:
+            if not config.neighbours:
+                return None
+            return make_memory(
+                X,
+                Y,
+                limit=config.neighbours,
+                strength=config.vote,
+                cooccurrence=config.cooccurrence,
+            )
+
+        memory = workers.submit(remember)
         network, trainer.own = start_network(network, config, X, Y, workers)
-        if config.neighbours:
-            memory = make_memory(X, Y, limit=config.neighbours, strength=config.vote)
-            network = network._replace(memory=memory)
-        trainer.network = network
+        trainer.network = network._replace(memory=memory.result())
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         trainer.prior = make_prior(counts, own=int(config.starts_at_examples))
         trainer.make_tables(X, workers)
@@ -223,10 +233,18 @@ class Trainer:
         memory = network.memory
         assert memory is not None
         counts = np.bincount(memory.labels.neurons, minlength=network.n_labels)
+        together = self.config.cooccurrence
+        whole = workers.submit(
+            lambda: make_memory(X, Y, limit=memory.limit, strength=0.0, cooccurrence=together)
+        )
         chosen = choose_strengths(network, counts, X[first:], Y[first:], workers)
-        self.config = replace(self.config, vote=chosen.vote, margin=chosen.margin)
-        memory = make_memory(X, Y, limit=memory.limit, strength=chosen.vote)
-        network = network._replace(memory=memory)
+        self.config = replace(
+            self.config,
+            vote=chosen.vote,
+            margin=chosen.margin,
+            cooccurrence=chosen.cooccurrence,
+        )
+        network = network._replace(memory=whole.result())
         self.network = with_strengths(network, chosen, counts)
         self.seconds += time.perf_counter() - began
 

@@ -1,15 +1,17 @@
 """Workers: the threads that coarse pieces of work run on."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 __all__ = ["PIECE", "Workers", "pieces", "single_blas"]
+
+T = TypeVar("T")
 
 PIECE = 64  # examples that one thread owns; fixed, so that results do not depend on threads
 
@@ -102,3 +104,14 @@ class Workers:
         if self._pool is None or len(ranges) < 2:
             return [work(*r) for r in ranges]
         return list(self._pool.map(lambda r: work(*r), ranges))
+
+    def submit(self, work: Callable[[], T]) -> "Future[T]":
+        """Run ``work`` beside what the caller does next, which asks the future for its result.
+
+        It may not map ranges itself: it would wait for the thread that it keeps busy.
+        """
+        if self._pool is not None:
+            return self._pool.submit(work)
+        done: Future[T] = Future()
+        done.set_result(work())
+        return done
