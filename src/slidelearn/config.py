@@ -147,7 +147,7 @@ class Config:
     cooccurrence: float = 0.4
     margin: float = 1.0
     margin_cost: float = 0.5
-    rivals: int = 20
+    rivals: int = 15
     calibration: int = 0
     normalize: bool = True
     seed: int = 0
