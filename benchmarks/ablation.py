@@ -2,14 +2,12 @@
 
 ``python -m benchmarks.ablation DATASET`` trains the default network on DATASET/train.* less a
 validation part, then variants that get as many seconds as it took, and prints mean and standard
-deviation of P@1, P@5 and PSP@1 on the validation part. A variant that is done sooner is trained for
+deviation of P@k and PSP@1 on the validation part. A variant that is done sooner is trained for
 further epochs; the learning rate falls over the seconds.
 """
 
 import argparse
-import dataclasses
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -21,18 +19,14 @@ import numpy as np
 from benchmarks.problem import Split, load_part, split_validation
 from slidelearn import step as step_module
 from slidelearn import training as training_module
-from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
+from slidelearn.fitting import fit_model
 from slidelearn.layers import Pairs
-from slidelearn.metrics import propensity, report
-from slidelearn.model import prepare_features
-from slidelearn.predicting import predict_topk
+from slidelearn.metrics import report
 from slidelearn.rules import choose_config
 from slidelearn.sampling import Chances, Tail
-from slidelearn.training import Trainer
-from slidelearn.workers import Workers
 
-_METRICS = ("p@1", "p@5", "psp@1")
+_METRICS = ("p@1", "p@3", "p@5", "psp@1")
 
 
 class Variant(NamedTuple):
@@ -127,6 +121,9 @@ def variants(config: Config, n: int, n_labels: int) -> dict[str, Variant]:
     always = {
         "default": Variant({}),
         "no memory": Variant({"neighbours": 0}),
+        "no margins": Variant({"margin": 0.0}),
+        "no co-occurrence": Variant({"cooccurrence": 0.0}),
+        "no calibration": Variant({"calibration": 0}),
         "no prior": Variant({"prior": 0.0, "prior_lr": 0.0}),
         "random start": Variant({"start": "random"}),
         f"hidden {width // 2}": Variant({"hidden": [width // 2]}),
@@ -168,26 +165,15 @@ def _both(*patches: Callable[[], Any]) -> Callable[[], Any]:
     return patch
 
 
-def run(config: Config, split: Split, limit: float) -> dict[str, float]:
-    """Train for at most ``limit`` seconds and score the validation part exactly."""
+def run(settings: dict[str, Any], split: Split, limit: float | None) -> dict[str, float]:
+    """Train as a user would, for at most ``limit`` seconds, and score the validation part."""
     train, valid = split
-    ready, queries = (prepare_features(part.X, config) for part in split)
-    compile_kernels(config, train.X.shape[1], train.Y.shape[1])
-    with Workers(config.n_threads) as workers:
-        trainer = Trainer.start(config, ready, train.Y, workers)
-        trainer.time_limit = limit
-        began, before = time.perf_counter(), trainer.seconds
-
-        def stop() -> bool:
-            return before + time.perf_counter() - began >= limit
-
-        for _ in range(config.epochs if limit == np.inf else 100):
-            trainer.run_epoch(ready, train.Y, workers, stop=stop)
-            if trainer.seconds >= limit:
-                break
-        top = predict_topk(trainer.network, queries, 5, exact=True, workers=workers)
-    scores = report(top.labels, valid.Y, propensity(train.Y))
-    return {name: scores[name] for name in _METRICS} | {"seconds": trainer.seconds}
+    if limit is not None:  # the seconds end the run
+        settings = settings | {"epochs": 100}
+    model = fit_model(train, settings, time_limit=limit)
+    top = model.predict_topk(valid.X, 5, exact=True)
+    scores = report(top.labels, valid.Y, model.inverse_propensity)
+    return {name: scores[name] for name in _METRICS} | {"seconds": model.facts["train_seconds"]}
 
 
 def main() -> None:
@@ -203,16 +189,14 @@ def main() -> None:
     chosen = variants(base, *split.train.Y.shape)
     names = options.only.split(",") if options.only else list(chosen)
     figures: dict[str, list[dict[str, float]]] = {}
-    print("| variant | seconds | P@1 | P@5 | PSP@1 |\n|---|---|---|---|---|")
-    limit = np.inf
+    print("| variant | seconds | P@1 | P@3 | P@5 | PSP@1 |\n|---|---|---|---|---|---|")
+    limit = None
     for name in dict.fromkeys(["default", *names]):
         settings, patch = chosen[name]
         for seed in range(options.seeds):
-            config = Config.from_dict(settings | {"seed": seed}, base=base)
-            if limit < np.inf:  # the seconds end the run
-                config = dataclasses.replace(config, epochs=100)
             with patch() if patch is not None else nullcontext():
-                figures.setdefault(name, []).append(run(config, split, limit))
+                measured = run(settings | {"seed": seed}, split, limit)
+            figures.setdefault(name, []).append(measured)
         if name == "default":
             limit = float(np.mean([figure["seconds"] for figure in figures[name]]))
         print(_row(name, figures[name]), flush=True)
