@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.sparse import csr_matrix
 
 import naive
 from batches import random_features, random_labels
@@ -134,6 +135,21 @@ def test_the_wide_path_finds_labels_that_the_tables_do_not():
     found = top.labels >= 0
     chosen = np.take_along_axis(scores, np.maximum(top.labels, 0), 1)
     assert_allclose(top.scores[found], chosen[found], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("hidden_tables", [None, HASHED_HIDDEN], ids=["dense", "hashed"])
+def test_the_tables_are_asked_where_the_wide_path_finds_few(hidden_tables):
+    tables = EVERY_NEURON | {"predict_limit": 6, "predict_wide_limit": 8}
+    network, _, X = started(tables=tables, hidden_tables=hidden_tables)
+    some = (np.arange(N) % 3 != 1).astype(np.float32)
+    X = csr_matrix(X.multiply(some[:, None]))  # the wide path knows nothing of the others
+    X.eliminate_zeros()
+    n_found = (predict(network, X, 8, exact=False).labels >= 0).sum(axis=1)
+    assert set(n_found[1::3]) == {6}
+    without = network._replace(postings=None)
+    top, alone = predict(network, X, 6, exact=False), predict(without, X, 6, exact=False)
+    assert np.array_equal(top.labels[1::3], alone.labels[1::3])
+    assert not np.array_equal(top.labels, alone.labels)
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -64,6 +64,10 @@ class Rows(NamedTuple):
         """Dense rows as an array (n, width + 1); a view."""
         return self.values.reshape(self.n, self.width + 1)
 
+    def take(self, rows: NDArray[np.int64]) -> "Rows":
+        """Some of the rows, copied."""
+        return dense_rows(self.matrix()[rows]) if self.dense else sparse_rows(self.csr()[rows])
+
     def csr(self) -> csr_matrix:
         """Sparse rows as a matrix (n, width); a view."""
         return csr_matrix((self.values, self.indices, self.indptr), shape=(self.n, self.width))
