@@ -13,10 +13,9 @@ __all__ = ["choose_config"]
 _NARROW = 2000  # labels up to which every neuron is active
 _VAST = 100_000  # labels from which on more of them are computed
 _MANY = 500_000  # examples from which on a wider hidden layer costs too much time
-# What tables of the output layer find beside those of the wide path. In training it changed nothing
-# (P@1 on commits 56.2 with 8 neurons and without, in four fifths of the time). In predictions, 8
-# neurons beside 64 of the wide path have the precisions of 32 beside 128, to 0.05, on commits,
-# calls and sessions, in two thirds of the time.
+# What tables of the output layer find where those of the wide path found less. In training they are
+# not asked: beside the wide path's, they changed nothing (P@1 on commits 56.2 with 8 neurons and
+# without, in four fifths of the time).
 _BESIDE_WIDE: dict[str, Any] = {"limit": 0, "predict_limit": 8}
 _ENOUGH = 50_000  # examples from which on 1,000 of them can be spared
 _WEIGHTS = 300_000_000  # of all layers: 1.2 GB
