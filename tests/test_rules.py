@@ -51,6 +51,13 @@ def test_many_examples_spare_some_for_calibration():
     for name in ("vote", "margin", "neighbours"):
         assert config_of(400_000, 5000, 3000, {name: 0}).calibration == 0
     assert config_of(400_000, 5000, 3000, {"vote": 2.0, "calibration": 7}).calibration == 7
+    assert config_of(400_000, 5000, 3000, {"cooccurrence": 0.7}).calibration == 0
+    assert config_of(400_000, 5000, 3000, {"cooccurrence": 0}).calibration == 4000
+
+
+def test_few_labels_are_not_ranked_again():
+    assert config_of(10_000, 5000, 2000).cooccurrence == 0
+    assert config_of(10_000, 5000, 2001).cooccurrence > 0
 
 
 def test_measurements_get_no_sparse_paths():

@@ -123,13 +123,15 @@ def _precision(
     choice: Strengths,
 ) -> float:
     """Precisions with one choice of strengths, summed over ranks and examples."""
-    again = together is not None and choice.cooccurrence > 0
-    labels = np.full((Y.shape[0], CANDIDATES if again else max(_RANKS)), -1, np.int64)
+    if choice.cooccurrence == 0:
+        together = None
+    width = max(_RANKS) if together is None else CANDIDATES
+    labels = np.full((Y.shape[0], width), -1, np.int64)
     best = np.full(labels.shape, -np.inf, np.float32)
     scores = found.scores(choice.vote, choice.margin)
     scores += np.float32(choice.frequency) * logarithms[found.pairs.neurons]
     keep_best(found.pairs, scores, labels, best)
-    if together is not None and choice.cooccurrence > 0:
+    if together is not None:
         labels, _ = rank_again(together._replace(strength=choice.cooccurrence), labels, best)
     hit = hits(labels[:, : max(_RANKS)], Y)
     return float(sum(hit[:, :k].sum() / k for k in _RANKS))

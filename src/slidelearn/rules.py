@@ -32,7 +32,8 @@ def choose_config(X: csr_matrix, Y: csr_matrix, overrides: dict[str, Any] | None
     """
     chosen, given = _size_rules(X.shape, Y.shape[1]) | _dense_rules(X), overrides or {}
     config = Config.from_dict(given, base=Config.from_dict(chosen))
-    if not {"vote", "margin", "calibration"} & set(given):
+    kept = {"vote", "margin", "calibration"} & set(given)
+    if not kept and not given.get("cooccurrence"):  # 0 leaves nothing to choose, but the others
         config = dataclasses.replace(config, calibration=_calibration(config, *Y.shape))
     if config.wide == 0:
         return config
