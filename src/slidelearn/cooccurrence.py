@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.heap import offer
-from slidelearn.layers import Pairs, pairs_of
+from slidelearn.layers import Pairs, examples_of, pairs_of
 from slidelearn.scratch import zeros
 
 __all__ = ["CANDIDATES", "Cooccurrence", "count_cooccurrence", "rank_again"]
@@ -53,21 +53,18 @@ def count_cooccurrence(Y: csr_matrix, strength: float) -> Cooccurrence:
     Examples
     --------
     >>> found = count_cooccurrence(csr_matrix([[1, 1, 0], [1, 0, 0]]), 1.0)
-    >>> found.partners.neurons.tolist(), np.round(found.shares, 2).tolist()
+    >>> found.partners.neurons.tolist(), [round(s, 2) for s in found.shares.tolist()]
     ([1, 0], [0.2, 0.25])
     """
     labels, n_labels = pairs_of(Y), Y.shape[1]
-    turned = csr_matrix((np.ones(Y.nnz, np.uint8), Y.indices, Y.indptr), Y.shape).tocsc()
     most = np.zeros(n_labels + 1, np.int64)
     _bound(labels, most[1:])
     np.minimum(most, _PARTNERS, out=most)
     indptr = np.cumsum(most)
-    partners, shares = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    partners, shares = np.empty(indptr[-1], np.int32), np.zeros(indptr[-1], np.float32)
     sizes = np.zeros(n_labels + 1, np.int64)
-    _count(pairs_of(turned), labels, zeros(n_labels), indptr, sizes[1:], partners, shares)
-    kept = np.arange(len(partners)) - np.repeat(indptr[:-1], most[1:]) < np.repeat(
-        sizes[1:], most[1:]
-    )
+    _count(examples_of(Y), labels, zeros(n_labels), indptr, sizes[1:], partners, shares)
+    kept = shares > 0
     return Cooccurrence(Pairs(np.cumsum(sizes), partners[kept]), shares[kept], strength)
 
 
@@ -127,7 +124,7 @@ def rank_again(
     --------
     >>> found = count_cooccurrence(csr_matrix([[1, 0, 1], [0, 1, 0]]), 1.0)
     >>> rank_again(found, np.array([[0, 1, 2]]), np.array([[2, 1, 0.5]], np.float32))[0].tolist()
-    [[2, 0, 1]]
+    [[0, 2, 1]]
     """
     gained = scores.copy()
     scratch = zeros(len(cooccurrence.partners.indptr) - 1)

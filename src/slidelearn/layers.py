@@ -16,6 +16,7 @@ __all__ = [
     "Groups",
     "Layer",
     "Pairs",
+    "examples_of",
     "group_entries",
     "make_layer",
     "pair_input_gradient",
@@ -76,6 +77,17 @@ def pairs_of(Y: csr_matrix) -> Pairs:
     """
     indptr = Y.indptr.astype(np.int64, copy=False)
     return Pairs(indptr, Y.indices.astype(np.int32, copy=False))
+
+
+def examples_of(Y: csr_matrix) -> Pairs:
+    """Examples, ascending, of every label of Y (n, l): `Pairs` with the roles exchanged.
+
+    Examples
+    --------
+    >>> examples_of(csr_matrix([[0, 1], [1, 1]])).neurons.tolist()
+    [1, 0, 1]
+    """
+    return pairs_of(csr_matrix((np.ones(Y.nnz, np.uint8), Y.indices, Y.indptr), Y.shape).tocsc())
 
 
 class Groups(NamedTuple):

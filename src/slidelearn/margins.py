@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.hashing.mixing import below, mix_pair
 from slidelearn.heap import offer
-from slidelearn.layers import Pairs, pairs_of
+from slidelearn.layers import Pairs, examples_of, pairs_of
 from slidelearn.losses import Strata, mark_counted
 from slidelearn.memory import Memory, Votes, find_votes
 from slidelearn.rows import Rows, sparse_rows
@@ -218,7 +218,7 @@ def fit_margins(
     >>> bool((margins.path.weights > 0.5).all())
     True
     """
-    x, own = sparse_rows(X), _by_label(Y)
+    x, own = sparse_rows(X), examples_of(Y)
     problem = _Problem(x, own, rivals, cost, seed)
     sizes = np.diff(own.indptr) + np.diff(rivals.indptr)
 
@@ -227,11 +227,6 @@ def fit_margins(
         _fit_labels(problem, margins, start, end, marks, np.full(x.width, -1, np.int32))
 
     workers.map(fit, _even_ranges(sizes))
-
-
-def _by_label(Y: csr_matrix) -> Pairs:
-    """Examples of every label, ascending."""
-    return pairs_of(csr_matrix((np.ones(Y.nnz, np.uint8), Y.indices, Y.indptr), Y.shape).tocsc())
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,6 @@
 """Predicting: the top k labels of examples, by scoring every neuron or only retrieved ones."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from slidelearn.network import Network, hidden_rows, retrieve_labels
 from slidelearn.rows import Rows, product, sparse_rows
 from slidelearn.sampling import unite
 from slidelearn.wide import add_block_scores, add_pair_scores, columns_of, find_hits
-from slidelearn.workers import Workers, pieces
+from slidelearn.workers import PIECE, Workers, pieces
 
 __all__ = ["Retrieved", "TopK", "all_scores", "keep_best", "predict_topk", "score_retrieved"]
 
@@ -116,18 +115,18 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
         keep_best(found.pairs, found.scores(vote, margin), labels[start:end], scores[start:end])
         return len(found.logits)
 
-    def rank(find: Callable[[int, int], int], start: int, end: int) -> int:
+    whole = exact or network.indexes[-1] is None
+    find, size = (scan, _EXAMPLES) if whole else (search, PIECE)
+
+    def rank(start: int, end: int) -> int:
         active = find(start, end)
         if together is not None:
             own = slice(start, end), slice(CANDIDATES)
             labels[own], scores[own] = rank_again(together, labels[own], scores[own])
         return active
 
-    if exact or network.indexes[-1] is None:
-        active = workers.map(partial(rank, scan), pieces(n, _EXAMPLES))
-    else:
-        active = workers.map(partial(rank, search), pieces(n))
-    return TopK(labels[:, :k], scores[:, :k], sum(active))
+    active = sum(workers.map(rank, pieces(n, size)))
+    return TopK(labels[:, :k], scores[:, :k], active)
 
 
 def score_retrieved(network: Network, X: csr_matrix) -> Retrieved:

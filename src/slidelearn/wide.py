@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.layers import Groups, Pairs
+from slidelearn.layers import Groups, Pairs, examples_of
 from slidelearn.rows import Rows, concatenate_indptr, sparse_rows
 from slidelearn.scratch import zeros
 
@@ -122,9 +122,7 @@ def make_wide(
     ([0, 1], [3.0, 3.0], [3.0, 1.5])
     """
     n_labels, x = Y.shape[1], sparse_rows(X)
-    by_label = csr_matrix((np.ones(Y.nnz, np.uint8), Y.indices, Y.indptr), shape=Y.shape).tocsc()
-    examples = by_label.indices
-    starts = by_label.indptr.astype(np.int64)
+    starts, examples = examples_of(Y)
     indptr = np.zeros(n_labels + 1, np.int64)
     _count_features(x, starts, examples, indptr)
     np.cumsum(indptr, out=indptr)

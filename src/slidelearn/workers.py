@@ -11,7 +11,7 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = ["PIECE", "Workers", "pieces", "single_blas"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 PIECE = 64  # examples that one thread owns; fixed, so that results do not depend on threads
 
@@ -105,13 +105,13 @@ class Workers:
             return [work(*r) for r in ranges]
         return list(self._pool.map(lambda r: work(*r), ranges))
 
-    def submit(self, work: Callable[[], T]) -> "Future[T]":
+    def submit(self, work: Callable[[], _T]) -> "Future[_T]":
         """Run ``work`` beside what the caller does next, which asks the future for its result.
 
         It may not map ranges itself: it would wait for the thread that it keeps busy.
         """
         if self._pool is not None:
             return self._pool.submit(work)
-        done: Future[T] = Future()
+        done: Future[_T] = Future()
         done.set_result(work())
         return done

@@ -87,7 +87,7 @@ def _learn(plan: Plan, notes: Console) -> Learned:
         model = fit_model(
             problem.train,
             plan.settings,
-            time_limit=training_seconds(plan, elapsed),
+            time_limit=_training_seconds(plan, elapsed),
             events=FitEvents(display.show_progress, note),
         )
     if model.facts["interrupted"]:
@@ -97,13 +97,13 @@ def _learn(plan: Plan, notes: Console) -> Learned:
     return Learned(model, problem.encoder, report)
 
 
-def training_seconds(plan: Plan, elapsed: float) -> float:
+def _training_seconds(plan: Plan, elapsed: float) -> float:
     """Seconds to train: those of the plan, but a third of them where the machine is slow.
 
     Examples
     --------
     >>> plan = Plan(train_seconds=30.0)
-    >>> [training_seconds(plan, elapsed) for elapsed in (40, 60, 90)]
+    >>> [_training_seconds(plan, elapsed) for elapsed in (40, 60, 90)]
     [30.0, 15.0, 10.0]
     """
     return min(plan.train_seconds, max(_TRAINED - elapsed, plan.train_seconds / 3))
