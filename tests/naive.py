@@ -403,3 +403,16 @@ def margin_objective(w, bias, X, signs, cost):
 def penalised(logits, X, w, bias, strength):
     """Logits (n, l) less the squared hinges of the margins of weights (l, d) and biases (l,)."""
     return logits - strength * np.maximum(1 - (X @ w.T + bias), 0) ** 2
+
+
+def stages(found, neurons, logits, biases, votes, limits):
+    """Which of an example's neurons are left after two cuts, ascending.
+
+    ``found`` maps a neuron to what it weighs, bias included; others weigh no more than the least.
+    The first cut knows that and ``votes``, the second the logits, too.
+    """
+    least = min(found.values(), default=0.0)
+    keys = np.array([found.get(int(n), least) for n in neurons]) + votes
+    kept = np.lexsort((neurons, -keys))[: limits[0]]
+    keys = (keys + logits - biases)[kept]
+    return np.sort(neurons[kept[np.lexsort((neurons[kept], -keys))[: limits[1]]]])

@@ -10,7 +10,7 @@ from slidelearn.calibration import Strengths, choose_strengths, hold_out, with_s
 from slidelearn.cooccurrence import count_cooccurrence
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
-from slidelearn.memory import find_votes
+from slidelearn.memory import find_votes, room_for_votes
 from slidelearn.metrics import report
 from slidelearn.model_file import load_model, save_model
 from slidelearn.predicting import predict_topk
@@ -138,7 +138,7 @@ def test_a_label_that_only_held_out_examples_have_may_be_voted_for(problem):
     Y[held] = 0
     Y[held, -1] = 1
     network = fit_model(Dataset(problem.X, csr_matrix(Y)), PLAN | {"neighbours": 1}).network
-    votes = find_votes(network.memory, sparse_rows(problem.X[held]))
+    votes = find_votes(network.memory, sparse_rows(problem.X[held]), room_for_votes(network.memory))
     assert votes.pairs.neurons.tolist() == [Y.shape[1] - 1]
 
 

@@ -15,10 +15,15 @@ from slidelearn.memory import (
     extend_memory,
     find_votes,
     make_memory,
+    room_for_votes,
 )
 from slidelearn.rows import sparse_rows
 
 N, D, N_LABELS = 30, 9, 14
+
+
+def votes_of(memory, x):
+    return find_votes(memory, x, room_for_votes(memory))
 
 
 def dense_votes(votes, n):
@@ -39,7 +44,7 @@ def test_the_nearest_examples_vote_for_their_labels(seed, limit, scale, signed):
     if signed:
         X.data *= np.random.default_rng(seed).choice(np.float32([-1, 1]), X.nnz)
     memory = make_memory(X, Y, limit=limit, strength=3.0)
-    got = dense_votes(find_votes(memory, sparse_rows(Q)), 12)
+    got = dense_votes(votes_of(memory, sparse_rows(Q)), 12)
     for i in range(12):
         ref = naive.votes(X.toarray(), Y.toarray(), Q[i].toarray().ravel(), limit, 1.0)
         assert_allclose(got[i], ref, rtol=1e-4, atol=1e-5)
@@ -48,7 +53,7 @@ def test_the_nearest_examples_vote_for_their_labels(seed, limit, scale, signed):
 @pytest.mark.nojit
 def test_votes_are_added_to_pairs_and_to_blocks_alike():
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
-    votes = find_votes(make_memory(X, Y, limit=5, strength=2.0), sparse_rows(X))
+    votes = votes_of(make_memory(X, Y, limit=5, strength=2.0), sparse_rows(X))
     ref = dense_votes(votes, N)
     everything = Pairs(np.arange(N + 1) * N_LABELS, np.tile(np.arange(N_LABELS, dtype=np.int32), N))
     logits = np.ones(N * N_LABELS, np.float32)
@@ -63,7 +68,7 @@ def test_votes_are_added_to_pairs_and_to_blocks_alike():
 def test_an_example_finds_itself_although_buckets_are_cut(monkeypatch):
     monkeypatch.setattr(memory_module, "_PER_FEATURE", 2)
     X, Y = csr_matrix(np.eye(N, dtype=np.float32)), random_labels(N, N_LABELS)
-    votes = dense_votes(find_votes(make_memory(X, Y, limit=1, strength=1.0), sparse_rows(X)), N)
+    votes = dense_votes(votes_of(make_memory(X, Y, limit=1, strength=1.0), sparse_rows(X)), N)
     assert_allclose(votes, Y.toarray())
 
 
@@ -71,10 +76,10 @@ def test_examples_without_features_or_neighbours_gain_nothing():
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
     nothing = csr_matrix((3, D), dtype=np.float32)
     assert not dense_votes(
-        find_votes(make_memory(X, Y, limit=4, strength=2.0), sparse_rows(nothing)), 3
+        votes_of(make_memory(X, Y, limit=4, strength=2.0), sparse_rows(nothing)), 3
     ).any()
     forgetful = make_memory(nothing, csr_matrix((3, N_LABELS), dtype=np.uint8), limit=4, strength=2)
-    assert not dense_votes(find_votes(forgetful, sparse_rows(X)), N).any()
+    assert not dense_votes(votes_of(forgetful, sparse_rows(X)), N).any()
 
 
 def test_an_extended_memory_is_that_of_all_examples():
@@ -91,4 +96,5 @@ def test_an_extended_memory_is_that_of_all_examples():
         (got.postings, ref.postings),
     ):
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-    assert got[3:] == ref[3:]
+    assert got[3:6] == ref[3:6]
+    assert got.cooccurrence.strength == ref.cooccurrence.strength == 0

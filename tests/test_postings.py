@@ -9,6 +9,7 @@ import naive
 from batches import random_features, random_labels
 from slidelearn.postings import best_labels, make_postings
 from slidelearn.rows import sparse_rows
+from slidelearn.scratch import zeros
 from slidelearn.wide import make_wide
 
 N, D, N_LABELS = 25, 9, 14
@@ -31,6 +32,14 @@ def dense_weights(wide):
     return weights, stored
 
 
+def best(X, postings, limit, probes=D):
+    return best_labels(sparse_rows(X), postings, limit, probes, zeros(N_LABELS)).pairs
+
+
+def owners(pairs):
+    return np.repeat(np.arange(len(pairs.indptr) - 1), np.diff(pairs.indptr))
+
+
 @pytest.mark.nojit
 @given(st.integers(0, 50), st.integers(1, 20), st.integers(1, 20), st.booleans())
 @settings(deadline=None, max_examples=25)
@@ -43,7 +52,8 @@ def test_best_labels_of_the_largest_weights(seed, size, limit, equal):
     for feature in range(D):
         own = slice(*postings.indptr[feature : feature + 2])
         assert sorted(postings.labels[own]) == sorted(filed[feature])
-    found = best_labels(sparse_rows(X), postings, limit)
+    found, weights = best_labels(sparse_rows(X), postings, limit, D, zeros(N_LABELS))
+    assert_allclose(weights, (scores + bias)[owners(found), found.neurons], rtol=1e-5, atol=1e-5)
     for i, got in enumerate(np.split(found.neurons, found.indptr[1:-1])):
         reached = np.flatnonzero(scores[i])
         total = scores[i] + bias
@@ -66,8 +76,8 @@ def test_features_of_too_many_labels_are_left_out():
 def test_retrieval_leaves_no_trace():
     X, wide, bias = make_problem()
     postings = make_postings(wide, D, 50, bias)
-    whole = best_labels(sparse_rows(X), postings, 4)
-    parts = [best_labels(sparse_rows(X[i : i + 1]), postings, 4).neurons for i in range(N)]
+    whole = best(X, postings, 4)
+    parts = [best(X[i : i + 1], postings, 4).neurons for i in range(N)]
     assert np.array_equal(whole.neurons, np.concatenate(parts))
 
 
@@ -75,7 +85,7 @@ def test_a_path_without_weights_finds_nothing():
     X, Y = random_features(N, D), random_labels(N, N_LABELS)[[1]]
     wide, _ = make_wide(X[:1], Y, 5.0)
     postings = make_postings(wide, D, 8, np.zeros(N_LABELS, np.float32))
-    assert len(best_labels(sparse_rows(X), postings, 3).neurons) == 0
+    assert len(best(X, postings, 3).neurons) == 0
 
 
 @given(st.integers(0, 50), st.integers(1, D))
@@ -84,12 +94,11 @@ def test_probes_are_the_largest_features_that_have_labels(seed, probes):
     X, wide, bias = make_problem(seed)
     most = int(np.sort(np.bincount(wide.features, minlength=D))[D // 2])
     postings = make_postings(wide, D, 50, bias, most=most)
-    found = best_labels(sparse_rows(X), postings, 4, probes)
+    found = best(X, postings, 4, probes)
     values = X.toarray() * (np.diff(postings.indptr) > 0)
     for row in values:
         row[np.argsort(-np.abs(row), kind="stable")[probes:]] = 0
-    kept = sparse_rows(csr_matrix(values.astype(np.float32)))
-    expected = best_labels(kept, postings, 4)
+    expected = best(csr_matrix(values.astype(np.float32)), postings, 4)
     for i in range(N):
         got, wanted = (
             pairs.neurons[pairs.indptr[i] : pairs.indptr[i + 1]] for pairs in (found, expected)

@@ -172,7 +172,8 @@ def test_the_memory_votes(exact):
 def test_the_best_labels_gain_by_their_company(exact):
     options = {"tables": EVERY_NEURON, "neighbours": 3, "cooccurrence": 2.0}
     network, _, X = started(**options)
-    alone = network._replace(memory=network.memory._replace(cooccurrence=None))
+    nobody = network.memory.cooccurrence._replace(strength=0.0)
+    alone = network._replace(memory=network.memory._replace(cooccurrence=nobody))
     shares = naive.cooccurrence(random_labels(N, N_LABELS).toarray(), 20)
     ref = scores_of(alone, X)
     for row in ref:

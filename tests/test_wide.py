@@ -9,6 +9,7 @@ import naive
 from batches import label_lists, random_features, random_labels
 from slidelearn.layers import Pairs, group_entries
 from slidelearn.rows import sparse_rows
+from slidelearn.scratch import zeros
 from slidelearn.wide import (
     Wide,
     add_block_scores,
@@ -68,7 +69,7 @@ def test_pair_scores_are_added():
     X, Y = make_problem()
     (wide, _), (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
     out = np.ones(len(pairs.neurons), np.float32)
-    add_pair_scores(wide, find_hits(sparse_rows(X), wide, pairs), out)
+    add_pair_scores(wide, find_hits(sparse_rows(X), wide, pairs, zeros(D)), out)
     scores = X.toarray().astype(float) @ dense_weights(wide).T
     ref = 1 + np.concatenate([row[own] for row, own in zip(scores, active, strict=True)])
     assert_allclose(out, ref, rtol=1e-5, atol=1e-5)
@@ -86,16 +87,16 @@ def test_hits_are_where_an_example_and_a_label_share_features():
     features = np.concatenate([np.array(own, np.int32) for own in lists])
     wide = Wide(starts, features, np.ones(len(features), np.float32), np.ones(0, np.float32))
     pairs = Pairs(np.arange(6) * 3, np.tile(np.arange(3, dtype=np.int32), 5))
-    hits = find_hits(sparse_rows(X), wide, pairs)
+    hits = find_hits(sparse_rows(X), wide, pairs, zeros(252))
     for p, (row, label) in enumerate(itertools.product(range(5), range(3))):
         own = slice(hits.indptr[p], hits.indptr[p + 1])
         shared = sorted(set(rows[row]) & set(lists[label]))
         assert features[hits.places[own]].tolist() == shared
         assert np.array_equal(hits.values[own], X[row, shared].toarray()[0])
-    halves = [
-        find_hits(sparse_rows(X[part]), wide, Pairs(np.arange(n + 1) * 3, pairs.neurons[: 3 * n]))
-        for part, n in ((slice(0, 2), 2), (slice(2, 5), 3))
-    ]
+    halves = []
+    for part, n in ((slice(0, 2), 2), (slice(2, 5), 3)):
+        own_pairs = Pairs(np.arange(n + 1) * 3, pairs.neurons[: 3 * n])
+        halves.append(find_hits(sparse_rows(X[part]), wide, own_pairs, zeros(252)))
     for whole, joined in zip(hits, concatenate_hits(halves), strict=True):
         assert np.array_equal(whole, joined)
 
@@ -113,6 +114,13 @@ def test_block_scores_are_added():
 
 
 @pytest.mark.nojit
+def test_a_scratch_that_is_too_short_is_refused():
+    X, Y = make_problem()
+    wide, _ = make_wide(X, Y, 10.0)
+    with pytest.raises(ValueError, match="scratch is shorter"):
+        find_hits(sparse_rows(X), wide, random_pairs()[0], np.zeros(D - 1, np.float32))
+
+
 def test_update():
     X, Y = make_problem()
     (wide, _), (pairs, active) = make_wide(X, Y, 10.0), random_pairs()
@@ -120,7 +128,8 @@ def test_update():
     present = (Y.T.astype(int) @ (X != 0).astype(int)).toarray() > 0
     deltas = np.random.default_rng(2).standard_normal(len(pairs.neurons)).astype(np.float32)
     owners = np.repeat(np.arange(N), [len(a) for a in active])
-    groups, hits = group_entries(pairs.neurons, NO_IDS), find_hits(sparse_rows(X), wide, pairs)
+    groups = group_entries(pairs.neurons, NO_IDS)
+    hits = find_hits(sparse_rows(X), wide, pairs, zeros(D))
     for start, end in ((2, len(groups.rows)), (0, 2)):  # the order of tasks does not matter
         move_wide(wide, groups, start, end, hits, deltas, 0.1)
     delta = np.zeros((N, N_LABELS))
@@ -164,8 +173,10 @@ def test_ids_above_16_bits():
     assert np.array_equal(far.weights, near.weights)
     pairs, _ = random_pairs()
     scores = np.zeros((2, len(pairs.neurons)), np.float32)
-    add_pair_scores(near, find_hits(sparse_rows(X), near, pairs), scores[0])
+    add_pair_scores(near, find_hits(sparse_rows(X), near, pairs, zeros(D)), scores[0])
     far_pairs = Pairs(pairs.indptr, pairs.neurons + np.int32(66_000))
-    add_pair_scores(far, find_hits(sparse_rows(far_X), far, far_pairs), scores[1])
+    add_pair_scores(
+        far, find_hits(sparse_rows(far_X), far, far_pairs, zeros(far_X.shape[1])), scores[1]
+    )
     assert np.array_equal(scores[0], scores[1])
     assert scores.any()

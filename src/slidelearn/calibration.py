@@ -16,8 +16,9 @@ from scipy.sparse import csr_matrix
 from slidelearn.cooccurrence import CANDIDATES, Cooccurrence, rank_again
 from slidelearn.metrics import hits
 from slidelearn.network import Network
-from slidelearn.predicting import Retrieved, keep_best, score_retrieved
 from slidelearn.rows import BIAS_INPUT
+from slidelearn.scratch import zeros
+from slidelearn.searching import Retrieved, keep_best, score_retrieved
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["Strengths", "choose_strengths", "hold_out", "with_strengths"]
@@ -109,7 +110,7 @@ def choose_strengths(
     pairs = [(memory.strength, margins.strength), *product(_VOTES, _MARGINS)]
     chosen = best([Strengths(*pair, 0.0, 0.0) for pair in pairs])
     chosen = best([chosen._replace(frequency=frequency) for frequency in _FREQUENCIES])
-    if together is None:
+    if not together.strength:
         return chosen
     strengths = (together.strength, *_COOCCURRENCES)
     return best([chosen._replace(cooccurrence=strength) for strength in strengths])
@@ -119,20 +120,19 @@ def _precision(
     found: Retrieved,
     Y: csr_matrix,
     logarithms: NDArray[np.float32],
-    together: Cooccurrence | None,
+    together: Cooccurrence,
     choice: Strengths,
 ) -> float:
     """Precisions with one choice of strengths, summed over ranks and examples."""
-    if choice.cooccurrence == 0:
-        together = None
-    width = max(_RANKS) if together is None else CANDIDATES
+    width = CANDIDATES if choice.cooccurrence else max(_RANKS)
     labels = np.full((Y.shape[0], width), -1, np.int64)
     best = np.full(labels.shape, -np.inf, np.float32)
     scores = found.scores(choice.vote, choice.margin)
     scores += np.float32(choice.frequency) * logarithms[found.pairs.neurons]
     keep_best(found.pairs, scores, labels, best)
-    if together is not None:
-        labels, _ = rank_again(together._replace(strength=choice.cooccurrence), labels, best)
+    if choice.cooccurrence:
+        company = together._replace(strength=choice.cooccurrence)
+        rank_again(company, labels, best, zeros(Y.shape[1]))
     hit = hits(labels[:, : max(_RANKS)], Y)
     return float(sum(hit[:, :k].sum() / k for k in _RANKS))
 
@@ -146,11 +146,7 @@ def with_strengths(network: Network, strengths: Strengths, counts: NDArray[np.in
     bias += np.float32(strengths.frequency / BIAS_INPUT) * np.log1p(counts).astype(np.float32)
     if postings is not None:
         postings = postings._replace(bias=BIAS_INPUT * bias)
-    together = memory.cooccurrence
-    if together is not None and strengths.cooccurrence > 0:
-        together = together._replace(strength=strengths.cooccurrence)
-    else:
-        together = None
+    together = memory.cooccurrence._replace(strength=strengths.cooccurrence)
     return network._replace(
         memory=memory._replace(strength=strengths.vote, cooccurrence=together),
         margins=margins._replace(strength=strengths.margin),

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import Config, TableConfig
 from slidelearn.model import prepare_features
 from slidelearn.predicting import predict_topk
+from slidelearn.searching import score_retrieved
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
 
@@ -47,6 +48,8 @@ def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
         trainer.run_epoch(ready, Y, workers)
         trainer.fit_index(len(tiny.hidden), ready, workers)
         trainer.fit_margins(ready, Y, workers)
+        if trainer.network.indexes[-1] is not None:
+            score_retrieved(trainer.network, ready)
         for exact in (True, False):
             predict_topk(trainer.network, ready, 1, exact=exact, workers=workers)
     _done.add((tiny, d, n_neurons))

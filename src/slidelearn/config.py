@@ -36,6 +36,8 @@ class TableConfig:
     postings: int = 128  # labels that the wide path files under each feature
     wide_limit: int = 16  # most labels retrieved through them while training
     predict_wide_limit: int = 64  # and when predicting
+    predict_logits: int = 80  # most neurons of an example that the network computes when predicting
+    predict_scores: int = 48  # and that wide path and margins are asked about
     cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
     min_count: int = 2  # collisions that "threshold" asks for

@@ -14,9 +14,9 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.heap import offer
+from slidelearn.heap import insert, offer
 from slidelearn.layers import Pairs, examples_of, pairs_of
-from slidelearn.scratch import zeros
+from slidelearn.scratch import check_room, zeros
 
 __all__ = ["CANDIDATES", "Cooccurrence", "count_cooccurrence", "rank_again"]
 
@@ -39,7 +39,7 @@ class Cooccurrence(NamedTuple):
         In which share of the label's examples.
     strength : float
         What a label's logit gains for each unit of the logarithm of 1 + 100 times its chance, as
-        its company has it.
+        its company has it; 0 if company does not count.
     """
 
     partners: Pairs
@@ -48,7 +48,9 @@ class Cooccurrence(NamedTuple):
 
 
 def count_cooccurrence(Y: csr_matrix, strength: float) -> Cooccurrence:
-    """Count how often labels Y (n, l) occur together.
+    """Count how often labels Y (n, l) occur together; nothing is counted for a strength of 0.
+
+    Without two labels in any example the strength becomes 0.
 
     Examples
     --------
@@ -57,6 +59,9 @@ def count_cooccurrence(Y: csr_matrix, strength: float) -> Cooccurrence:
     ([1, 0], [0.2, 0.25])
     """
     labels, n_labels = pairs_of(Y), Y.shape[1]
+    if strength == 0:
+        nobody = Pairs(np.zeros(n_labels + 1, np.int64), np.empty(0, np.int32))
+        return Cooccurrence(nobody, np.empty(0, np.float32), 0.0)
     most = np.zeros(n_labels + 1, np.int64)
     _bound(labels, most[1:])
     np.minimum(most, _PARTNERS, out=most)
@@ -65,6 +70,7 @@ def count_cooccurrence(Y: csr_matrix, strength: float) -> Cooccurrence:
     sizes = np.zeros(n_labels + 1, np.int64)
     _count(examples_of(Y), labels, zeros(n_labels), indptr, sizes[1:], partners, shares)
     kept = shares > 0
+    strength = strength if kept.any() else 0.0
     return Cooccurrence(Pairs(np.cumsum(sizes), partners[kept]), shares[kept], strength)
 
 
@@ -108,29 +114,48 @@ def _count(
                     elif counts[other]:
                         share = np.float32(counts[other] / (len(own) + _DOUBT))
                         sizes[label] = offer(
-                            shares[start:end], partners[start:end], sizes[label], share, other
+                            shares[start:end],
+                            partners[start:end],
+                            sizes[label],
+                            share,
+                            np.int64(other),
                         )
                         counts[other] = 0
 
 
+@njit(cache=True, nogil=True)
 def rank_again(
-    cooccurrence: Cooccurrence, labels: NDArray[np.int64], scores: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Let candidates (n, t), -1 for none, gain by their company; returns them best first.
+    cooccurrence: Cooccurrence,
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    scratch: NDArray[np.float32],
+) -> None:
+    """Let the first `CANDIDATES` labels, (n, k), -1 for none, gain by their company, in place.
 
-    The smaller id comes first among equals.
+    They come best first again, the smaller id among equals. ``scratch`` is (n_labels,) or longer,
+    zero before and after.
 
     Examples
     --------
     >>> found = count_cooccurrence(csr_matrix([[1, 0, 1], [0, 1, 0]]), 1.0)
-    >>> rank_again(found, np.array([[0, 1, 2]]), np.array([[2, 1, 0.5]], np.float32))[0].tolist()
+    >>> labels, scores = np.array([[0, 1, 2]]), np.array([[2, 1, 0.5]], np.float32)
+    >>> rank_again(found, labels, scores, zeros(3))
+    >>> labels.tolist()
     [[0, 2, 1]]
     """
-    gained = scores.copy()
-    scratch = zeros(len(cooccurrence.partners.indptr) - 1)
-    _add_gains(cooccurrence, labels, scores, scratch, gained)
-    order = np.lexsort((labels, -gained))
-    return np.take_along_axis(labels, order, 1), np.take_along_axis(gained, order, 1)
+    check_room(scratch, len(cooccurrence.partners.indptr) - 1)
+    size = min(labels.shape[1], CANDIDATES)
+    before, gained = np.empty(size, np.int64), np.empty(size, np.float32)
+    for i in range(len(labels)):
+        own, own_scores = labels[i, :size], scores[i, :size]
+        for a in range(size):
+            before[a], gained[a] = own[a], own_scores[a]
+        _add_gains(cooccurrence, own, own_scores, scratch, gained)
+        for a in range(size):
+            own[a], own_scores[a] = -1, -np.inf
+        for a in range(size):
+            if before[a] >= 0:
+                insert(own, own_scores, before[a], gained[a])
 
 
 @njit(cache=True, nogil=True)
@@ -141,29 +166,30 @@ def _add_gains(
     chances: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Add to ``out`` (n, t) what the softmax of scores (n, t) and the partners of labels say.
+    """Add to ``out`` (t,) what the softmax of scores (t,) and the partners of labels (t,) say.
 
     ``chances`` is scratch (n_labels,) or longer, zero before and after.
     """
     indptr, partners = cooccurrence.partners
-    for i in range(len(labels)):
-        top, total = scores[i].max(), 0.0
-        for a in range(labels.shape[1]):
-            if labels[i, a] >= 0:
-                total += math.exp(scores[i, a] - top)
-        for adding in (True, False):
-            for a in range(labels.shape[1]):
-                label = labels[i, a]
-                chance = math.exp(scores[i, a] - top) / total if label >= 0 else 0.0
-                if chance < _UNLIKELY:
-                    continue
-                for q in range(indptr[label], indptr[label + 1]):
-                    if adding:
-                        chances[partners[q]] += np.float32(chance) * cooccurrence.shares[q]
-                    else:
-                        chances[partners[q]] = 0
-            if adding:
-                for a in range(labels.shape[1]):
-                    if labels[i, a] >= 0:
-                        gain = math.log1p(chances[labels[i, a]] / _FLOOR)
-                        out[i, a] += np.float32(cooccurrence.strength * gain)
+    top, total = -np.inf, 0.0
+    for a in range(len(labels)):
+        top = max(top, scores[a])
+    for a in range(len(labels)):
+        if labels[a] >= 0:
+            total += math.exp(scores[a] - top)
+    for adding in (True, False):
+        for a in range(len(labels)):
+            label = labels[a]
+            chance = math.exp(scores[a] - top) / total if label >= 0 else 0.0
+            if chance < _UNLIKELY:
+                continue
+            for q in range(indptr[label], indptr[label + 1]):
+                if adding:
+                    chances[partners[q]] += np.float32(chance) * cooccurrence.shares[q]
+                else:
+                    chances[partners[q]] = 0
+        if adding:
+            for a in range(len(labels)):
+                if labels[a] >= 0:
+                    gain = math.log1p(chances[labels[a]] / _FLOOR)
+                    out[a] += np.float32(cooccurrence.strength * gain)

@@ -1,21 +1,27 @@
-"""Heaps of scored ids: the best of many, in a fixed array, with the worst of them on top."""
+"""The best of many scored ids, in fixed arrays: heaps with the worst on top, and ranked lists."""
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["offer"]
+__all__ = ["insert", "offer"]
 
 
 @njit(cache=True, nogil=True)
-def _ranks_below(key: np.float32, label: int, other_key: np.float32, other_label: int) -> bool:
+def _ranks_below(
+    key: np.float32, label: int | np.int64, other_key: np.float32, other_label: int | np.int64
+) -> bool:
     """Whether an id ranks below another: a smaller key, or an equal one and a larger id."""
     return bool(key < other_key or (key == other_key and label > other_label))
 
 
 @njit(cache=True, nogil=True)
 def _rise(
-    keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
+    keys: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    size: np.int64,
+    key: np.float32,
+    label: int | np.int64,
 ) -> None:
     """Add an id to a heap of ``size`` with the smallest key on top; smaller ids stay longer."""
     child = size
@@ -30,7 +36,11 @@ def _rise(
 
 @njit(cache=True, nogil=True)
 def _sink(
-    keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
+    keys: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    size: np.int64,
+    key: np.float32,
+    label: int | np.int64,
 ) -> None:
     """Put an id in the place of the smallest of a heap of ``size``."""
     parent = 0
@@ -51,12 +61,36 @@ def _sink(
 
 @njit(cache=True, nogil=True)
 def offer(
-    keys: NDArray[np.float32], labels: NDArray[np.int32], size: int, key: np.float32, label: int
-) -> int:
-    """Let an id into a heap of ``size`` ids if it has room or a worse one; returns the new size."""
+    keys: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    size: np.int64,
+    key: np.float32,
+    label: int | np.int64,
+) -> np.int64:
+    """Let an id into a heap of ``size`` ids if it has room or a worse one; returns the new size.
+
+    Callers pass np.int64 for ``size`` and ``label``: Numba compiles heaps anew for every other kind
+    of integer, literals too.
+    """
     if size < len(labels):
         _rise(keys, labels, size, key, label)
         return size + 1
     if size and _ranks_below(keys[0], labels[0], key, label):
         _sink(keys, labels, size, key, label)
     return size
+
+
+@njit(cache=True, nogil=True)
+def insert(
+    labels: NDArray[np.int64], scores: NDArray[np.float32], label: int | np.int64, score: np.float32
+) -> None:
+    """Insert a label that beats the last of the best (k,) where it belongs."""
+    place = len(labels) - 1
+    while place > 0 and (
+        labels[place - 1] < 0
+        or score > scores[place - 1]
+        or (score == scores[place - 1] and label < labels[place - 1])
+    ):
+        labels[place], scores[place] = labels[place - 1], scores[place - 1]
+        place -= 1
+    labels[place], scores[place] = label, score

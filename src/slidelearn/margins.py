@@ -23,7 +23,7 @@ from slidelearn.hashing.mixing import below, mix_pair
 from slidelearn.heap import offer
 from slidelearn.layers import Pairs, examples_of, pairs_of
 from slidelearn.losses import Strata, mark_counted
-from slidelearn.memory import Memory, Votes, find_votes
+from slidelearn.memory import Memory, Votes, find_votes, room_for_votes
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.wide import Wide
 from slidelearn.workers import Workers, pieces
@@ -110,7 +110,7 @@ def keep_rivals(
         return
     keys, counted = np.empty(size, np.float32), np.empty(shared_logits.shape[1], np.bool_)
     for i in range(len(out)):
-        start, end, kept = strata.indptr[i], strata.indptr[i + 1], 0
+        start, end, kept = strata.indptr[i], strata.indptr[i + 1], np.int64(0)
         mark_counted(strata, start, end, counted)
         n_pairs = end - start - strata.n_labels[i]
         for c in range(n_pairs + len(counted)):
@@ -122,7 +122,7 @@ def keep_rivals(
                 if not counted[j]:
                     continue
                 neuron, logit = strata.shared[j], shared_logits[i, j]
-            kept = offer(keys, out[i], kept, logit, neuron)
+            kept = offer(keys, out[i], kept, logit, np.int64(neuron))
 
 
 def find_rivals(
@@ -135,7 +135,7 @@ def find_rivals(
     out = np.full((X.shape[0], size), -1, np.int32)
 
     def find(start: int, end: int) -> None:
-        votes = find_votes(memory, sparse_rows(X[start:end]))
+        votes = find_votes(memory, sparse_rows(X[start:end]), room_for_votes(memory))
         _keep_voted(votes, pairs_of(Y[start:end]), out[start:end])
 
     workers.map(find, pieces(X.shape[0], _LOOKUP))
@@ -147,12 +147,12 @@ def _keep_voted(votes: Votes, labels: Pairs, out: NDArray[np.int32]) -> None:
     """Keep the labels with most votes of every example that are not its own, (n, r)."""
     keys = np.empty(out.shape[1], np.float32)
     for i in range(len(out)):
-        own, kept = labels.neurons[labels.indptr[i] : labels.indptr[i + 1]], 0
+        own, kept = labels.neurons[labels.indptr[i] : labels.indptr[i + 1]], np.int64(0)
         for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
             label = votes.pairs.neurons[v]
             at = np.searchsorted(own, label)
             if at == len(own) or own[at] != label:
-                kept = offer(keys, out[i], kept, votes.shares[v], label)
+                kept = offer(keys, out[i], kept, votes.shares[v], np.int64(label))
 
 
 def by_rival(parts: Sequence[NDArray[np.int32]], n_labels: int) -> Pairs:
@@ -401,14 +401,18 @@ def _add(x: _Vectors, k: int, scale: np.float32, w: NDArray[np.float32]) -> None
         w[x.columns[e]] += scale * x.values[e]
 
 
-def squared_hinges(margins: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn margins into their squared hinges, in place.
+@njit(cache=True, nogil=True)
+def squared_hinges(margins: NDArray[np.float32]) -> None:
+    """Turn margins, an array of any shape, into their squared hinges, in place.
 
     Examples
     --------
-    >>> squared_hinges(np.array([2, 0.5, -1], np.float32)).tolist()
+    >>> margins = np.array([2, 0.5, -1], np.float32)
+    >>> squared_hinges(margins)
+    >>> margins.tolist()
     [0.0, 0.25, 4.0]
     """
-    np.subtract(1, margins, out=margins)
-    np.maximum(margins, 0, out=margins)
-    return np.square(margins, out=margins)
+    flat = margins.reshape(-1)
+    for i in range(len(flat)):
+        hinge = max(np.float32(1) - flat[i], np.float32(0))
+        flat[i] = hinge * hinge

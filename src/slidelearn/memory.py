@@ -20,11 +20,11 @@ from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.layers import Pairs, pairs_of
 from slidelearn.postings import Postings, best_labels, make_postings
 from slidelearn.rows import Rows, sparse_rows
-from slidelearn.scratch import zeros
+from slidelearn.scratch import check_room, zeros
 from slidelearn.wide import Wide, add_pair_scores, find_hits
 
 __all__ = ["Memory", "Votes", "add_block_votes", "add_pair_votes", "extend_memory", "find_votes",
-           "make_memory"]  # fmt: skip
+           "make_memory", "room_for_votes"]  # fmt: skip
 
 _PER_FEATURE = 512  # examples that are filed under each feature
 # Features of more examples are not filed: the few of them that a bucket holds say little. A third
@@ -55,8 +55,8 @@ class Memory(NamedTuple):
         Most examples that vote.
     strength : float
         What a label's logit gains if all votes are for it.
-    cooccurrence : Cooccurrence or None
-        Which labels the examples have together, if that counts in predictions.
+    cooccurrence : Cooccurrence
+        Which labels the examples have together.
     """
 
     examples: Wide
@@ -65,7 +65,7 @@ class Memory(NamedTuple):
     n_labels: int
     limit: int
     strength: float
-    cooccurrence: Cooccurrence | None
+    cooccurrence: Cooccurrence
 
 
 class Votes(NamedTuple):
@@ -88,13 +88,13 @@ def make_memory(
 ) -> Memory:
     """Remember examples X (n, d), of length 1, with their labels Y (n, l).
 
-    Which of these occur together is remembered too, if that has a strength in ``cooccurrence``.
+    Which of these occur together is remembered too, unless the strength ``cooccurrence`` is 0.
 
     Examples
     --------
     >>> X = csr_matrix(np.array([[1, 0], [0.6, 0.8]], np.float32))
     >>> memory = make_memory(X, csr_matrix([[1, 0], [0, 1]]), limit=1, strength=2.0)
-    >>> votes = find_votes(memory, sparse_rows(X))
+    >>> votes = find_votes(memory, sparse_rows(X), room_for_votes(memory))
     >>> votes.pairs.neurons.tolist(), votes.shares.tolist()
     ([0, 1], [1.0, 1.0])
     """
@@ -102,9 +102,7 @@ def make_memory(
     examples = Wide(x.indptr, x.indices, x.values, np.empty(0, np.float32))
     nothing = np.zeros(X.shape[0], np.float32)
     postings = make_postings(examples, X.shape[1], _PER_FEATURE, nothing, most=_COMMON)
-    together = count_cooccurrence(Y, cooccurrence) if cooccurrence else None
-    if together is not None and not len(together.shares):
-        together = None
+    together = count_cooccurrence(Y, cooccurrence)
     return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, strength, together)
 
 
@@ -114,28 +112,38 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
     n = len(labels.indptr) - 1
     old_X = csr_matrix((old.weights, old.features, old.indptr), (n, X.shape[1]))
     ones = np.ones(len(labels.neurons), np.uint8)
-    together = memory.cooccurrence
     old_Y = csr_matrix((ones, labels.neurons, labels.indptr), (n, Y.shape[1]))
     return make_memory(
         vstack([old_X, X], format="csr"),
         vstack([old_Y, Y], format="csr"),
         limit=memory.limit,
         strength=memory.strength,
-        cooccurrence=0.0 if together is None else together.strength,
+        cooccurrence=memory.cooccurrence.strength,
     )
 
 
-def find_votes(memory: Memory, x: Rows) -> Votes:
-    """Let the nearest remembered examples of every row of ``x`` vote."""
-    probes = _PROBES if len(memory.labels.indptr) > _MANY else None
-    near = best_labels(x, memory.postings, memory.limit, probes)
+def room_for_votes(memory: Memory) -> NDArray[np.float32]:
+    """Scratch that `find_votes` needs, of zeros."""
+    return zeros(max(len(memory.labels.indptr), len(memory.postings.indptr), memory.n_labels))
+
+
+@njit(cache=True, nogil=True)
+def find_votes(memory: Memory, x: Rows, scratch: NDArray[np.float32]) -> Votes:
+    """Let the nearest remembered examples of every row of ``x`` vote.
+
+    ``scratch`` is that of `room_for_votes`, zero before and after.
+    """
+    probes = _PROBES if len(memory.labels.indptr) > _MANY else x.width
+    near = best_labels(x, memory.postings, memory.limit, probes, scratch).pairs
     cosines = np.zeros(len(near.neurons), np.float32)
-    add_pair_scores(memory.examples, find_hits(x, memory.examples, near), cosines)
-    starts = memory.labels.indptr
-    most = int((starts[near.neurons + 1] - starts[near.neurons]).sum())
+    add_pair_scores(memory.examples, find_hits(x, memory.examples, near, scratch), cosines)
+    starts, most = memory.labels.indptr, 0
+    for example in near.neurons:
+        most += starts[example + 1] - starts[example]
     labels, shares = np.empty(most, np.int32), np.empty(most, np.float32)
-    indptr = np.zeros(x.n + 1, np.int64)
-    _count_votes(memory.labels, near, cosines, zeros(memory.n_labels), indptr, labels, shares)
+    check_room(scratch, memory.n_labels)
+    indptr = np.zeros(len(x.indptr), np.int64)
+    _count_votes(memory.labels, near, cosines, scratch, indptr, labels, shares)
     return Votes(Pairs(indptr, labels[: indptr[-1]]), shares[: indptr[-1]])
 
 

@@ -11,12 +11,21 @@ from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
 from slidelearn.margins import Margins
 from slidelearn.memory import Memory
-from slidelearn.postings import Postings, best_labels, make_postings
+from slidelearn.postings import Found, Postings, best_labels, make_postings
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
 from slidelearn.sampling import unite
+from slidelearn.scratch import zeros
 from slidelearn.wide import Wide
 
-__all__ = ["Network", "Trace", "hidden_rows", "make_network", "retrieve_labels", "with_postings"]
+__all__ = [
+    "Network",
+    "Trace",
+    "find_labels",
+    "hidden_rows",
+    "make_network",
+    "retrieve_labels",
+    "with_postings",
+]
 
 
 class Network(NamedTuple):
@@ -152,10 +161,10 @@ def with_postings(network: Network) -> Network:
     return network._replace(postings=make_postings(network.wide, network.n_features, size, bias))
 
 
-def retrieve_labels(
+def find_labels(
     network: Network, x: Rows, h: Rows, size: Lookup, first_example: int | None = None
-) -> Pairs:
-    """Find output neurons by inputs x in the postings, and by hidden vectors h in the index.
+) -> tuple[Found, Pairs]:
+    """Find output neurons by inputs x in the postings, and more by hidden vectors h in the index.
 
     The index is asked where postings found fewer neurons than it may find. Where they found as
     many, it added none that was among the best: P@1 to P@5 and PSP@5 of predictions were the same
@@ -163,15 +172,26 @@ def retrieve_labels(
     """
     index, postings = network.indexes[-1], network.postings
     assert index is not None
-    found = Pairs(np.zeros(h.n + 1, np.int64), np.empty(0, np.int32))
-    if postings is not None:
-        found = best_labels(x, postings, size.wide_limit)
-    few = np.flatnonzero(np.diff(found.indptr) < size.limit)
+    if postings is None:
+        none = Pairs(np.zeros(h.n + 1, np.int64), np.empty(0, np.int32))
+        found = Found(none, np.empty(0, np.float32))
+    else:
+        found = best_labels(x, postings, size.wide_limit, x.width, zeros(network.n_labels))
+    few = np.flatnonzero(np.diff(found.pairs.indptr) < size.limit)
     indptr, neurons = np.zeros(h.n + 1, np.int64), np.empty(0, np.int32)
     if len(few):
         more = index.lookup(h if len(few) == h.n else h.take(few), size, first_example)
         indptr[few + 1], neurons = np.diff(more.indptr), more.neurons
-    return unite(found, Pairs(np.cumsum(indptr), neurons))
+        np.cumsum(indptr, out=indptr)
+    return found, Pairs(indptr, neurons)
+
+
+def retrieve_labels(
+    network: Network, x: Rows, h: Rows, size: Lookup, first_example: int | None = None
+) -> Pairs:
+    """Find output neurons as `find_labels` does, ascending in an example."""
+    found, more = find_labels(network, x, h, size, first_example)
+    return unite(found.pairs, more)
 
 
 def _dense_forward(

@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 from slidelearn.heap import offer
 from slidelearn.layers import Pairs
 from slidelearn.rows import Rows
-from slidelearn.scratch import zeros
+from slidelearn.scratch import check_room
 from slidelearn.wide import Wide
 
-__all__ = ["Postings", "best_labels", "make_postings"]
+__all__ = ["Found", "Postings", "best_labels", "make_postings"]
+
+
+class Found(NamedTuple):
+    """What examples found: neurons in no order, and what each weighs, (n_pairs,), bias included."""
+
+    pairs: Pairs
+    weights: NDArray[np.float32]
 
 
 class Postings(NamedTuple):
@@ -68,7 +75,7 @@ def make_postings(
     indptr = np.concatenate(([0], np.cumsum(sizes)))
     labels, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
     postings = Postings(indptr, labels, weights, bias)
-    _file(wide, postings, np.zeros(n_features, np.int32))
+    _file(wide, postings, np.zeros(n_features, np.int64))
     return postings
 
 
@@ -80,7 +87,7 @@ def _count(features: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _file(wide: Wide, postings: Postings, filled: NDArray[np.int32]) -> None:
+def _file(wide: Wide, postings: Postings, filled: NDArray[np.int64]) -> None:
     """Keep the largest weights of every feature; each bucket is a heap, its smallest on top."""
     for n in range(len(wide.indptr) - 1):
         for place in range(wide.indptr[n], wide.indptr[n + 1]):
@@ -90,45 +97,35 @@ def _file(wide: Wide, postings: Postings, filled: NDArray[np.int32]) -> None:
             filled[feature] = offer(weights, labels, filled[feature], weight, n)
 
 
-def best_labels(x: Rows, postings: Postings, limit: int, probes: int | None = None) -> Pairs:
-    """Retrieve for every example the ``limit`` labels that weigh most in its buckets.
+@njit(cache=True, nogil=True)
+def best_labels(
+    x: Rows, postings: Postings, limit: int, probes: int, scratch: NDArray[np.float32]
+) -> Found:
+    """Find for every example the ``limit`` labels that weigh most in its buckets.
 
-    It looks into those of its ``probes`` largest features that have any labels; None: of all.
+    It looks into those of its ``probes`` largest features that have any labels. ``scratch`` is
+    (n_labels,) or longer, zero before and after.
 
     Examples
     --------
+    >>> from slidelearn.scratch import zeros
     >>> postings = Postings(np.array([0, 2]), np.array([4, 7], np.int32),
     ...                     np.array([1, 2], np.float32), np.zeros(9, np.float32))
     >>> x = Rows(np.array([0, 1]), np.array([0], np.int32), np.array([3.0], np.float32), 1, False)
-    >>> best_labels(x, postings, limit=1).neurons.tolist()
-    [7]
+    >>> found = best_labels(x, postings, 1, 1, zeros(9))
+    >>> found.pairs.neurons.tolist(), found.weights.tolist()
+    ([7], [6.0])
     """
-    indptr = np.zeros(x.n + 1, np.int64)
-    neurons = np.empty(x.n * limit, np.int32)
-    if probes is None:
-        probes = int(np.diff(x.indptr).max(initial=0))
-    _retrieve(x, postings, limit, probes, zeros(len(postings.bias)), indptr, neurons)
-    return Pairs(indptr, neurons[: indptr[-1]])
-
-
-@njit(cache=True, nogil=True)
-def _retrieve(
-    x: Rows,
-    postings: Postings,
-    limit: int,
-    probes: int,
-    scores: NDArray[np.float32],
-    indptr: NDArray[np.int64],
-    neurons: NDArray[np.int32],
-) -> None:
-    """Sum the weights of all labels in an example's buckets and keep the best, packed as CSR.
-
-    ``scores`` is scratch (n_labels,) or longer, zero before and after.
-    """
-    best, maxima = np.empty(limit, np.float32), np.empty(2 * limit, np.float32)
+    check_room(scratch, len(postings.bias))
+    n, longest = len(x.indptr) - 1, 0
+    for i in range(n):
+        longest = max(longest, x.indptr[i + 1] - x.indptr[i])
+    indptr, neurons = np.zeros(n + 1, np.int64), np.empty(n * limit, np.int32)
+    best = np.empty(n * limit, np.float32)
     touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
+    probes = min(probes, longest)
     sizes, probed = np.empty(probes, np.float32), np.empty(probes, np.int32)
-    for i in range(len(x.indptr) - 1):
+    for i in range(n):
         n_probed, most = _choose_buckets(x, i, postings, sizes, probed)
         if most >= len(touched):
             touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
@@ -139,33 +136,31 @@ def _retrieve(
             labels, weights = postings.labels[start:end], postings.weights[start:end]
             for q in range(len(labels)):
                 label = np.uint32(labels[q])  # not negative, so no index counts from the end
-                score = scores[label]
+                score = scratch[label]
                 touched[n_touched] = label  # stays only if the label is new
                 n_touched += score == 0
-                scores[label] = score + value * weights[q]
+                scratch[label] = score + value * weights[q]
         n_keys = 0
         for t in range(n_touched):
             label = np.uint32(touched[t])
-            score, scores[label] = scores[label], 0
+            score, scratch[label] = scratch[label], 0
             touched[n_keys], keys[n_keys] = label, score + postings.bias[label]
             n_keys += score != 0  # 0 weighs nothing, or was ranked already
-        least, kept = _least_of_best(keys[:n_keys], limit, maxima), 0
-        own_neurons = neurons[indptr[i] : indptr[i] + limit]
-        for t in range(n_keys):
-            if keys[t] >= least:
-                kept = offer(best, own_neurons, kept, keys[t], touched[t])
+        own = slice(indptr[i], indptr[i] + limit)
+        kept = _keep_largest(keys[:n_keys], touched, best[own], neurons[own])
         indptr[i + 1] = indptr[i] + kept
+    return Found(Pairs(indptr, neurons[: indptr[-1]]), best[: indptr[-1]])
 
 
 @njit(cache=True, nogil=True)
 def _choose_buckets(
     x: Rows, i: int, postings: Postings, sizes: NDArray[np.float32], probed: NDArray[np.int32]
-) -> tuple[int, int]:
+) -> tuple[np.int64, int]:
     """Choose the largest features of example i that have labels, ``probed`` (probes,).
 
     Returns how many of them there are, and how many labels they have.
     """
-    start, kept, most = x.indptr[i], 0, 0
+    start, kept, most = x.indptr[i], np.int64(0), 0
     for e in range(start, x.indptr[i + 1]):
         if postings.indptr[x.indices[e] + 1] > postings.indptr[x.indices[e]]:
             kept = offer(sizes, probed, kept, abs(x.values[e]), e - start)
@@ -176,20 +171,28 @@ def _choose_buckets(
 
 
 @njit(cache=True, nogil=True)
-def _least_of_best(
-    keys: NDArray[np.float32], limit: int, maxima: NDArray[np.float32]
-) -> np.float32:
-    """No more than the ``limit`` th largest key (n,), and seldom much less.
+def _keep_largest(
+    keys: NDArray[np.float32],
+    ids: NDArray[np.int32],
+    best: NDArray[np.float32],
+    chosen: NDArray[np.int32],
+) -> np.int64:
+    """Keep the largest keys (n,) and their ids, (n,) or longer, in a heap (limit,).
 
-    Each of ``limit`` different keys is the largest of its class by number modulo ``maxima``, which
-    is scratch (2 * limit,). With a heap alone, that took most of a lookup.
+    Returns how many. With a heap alone, that took most of a lookup. So first a bound is found that
+    ``limit`` keys reach: the heap holds the largest of 2 * limit classes of keys, by number modulo
+    that.
     """
-    size = len(maxima)
-    if len(keys) <= size:
-        return np.float32(-np.inf)
-    maxima[:] = keys[:size]
-    for start in range(size, len(keys) - size + 1, size):
-        for j in range(size):
-            maxima[j] = max(maxima[j], keys[start + j])
-    maxima.sort()
-    return np.float32(maxima[size - limit])
+    limit, kept, least = len(best), np.int64(0), np.float32(-np.inf)
+    n_classes = 2 * limit
+    if len(keys) > n_classes:
+        for start in range(n_classes):
+            largest = keys[start]
+            for j in range(start, len(keys), n_classes):
+                largest = max(largest, keys[j])
+            kept = offer(best, chosen, kept, largest, np.int64(0))
+        kept, least = np.int64(0), best[0]
+    for t in range(len(keys)):
+        if keys[t] >= least:
+            kept = offer(best, chosen, kept, keys[t], np.int64(ids[t]))
+    return kept

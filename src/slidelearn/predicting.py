@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.cooccurrence import CANDIDATES, Cooccurrence, rank_again
-from slidelearn.layers import Pairs, pair_logits
+from slidelearn.heap import insert
 from slidelearn.margins import squared_hinges
-from slidelearn.memory import add_block_votes, add_pair_votes, find_votes
-from slidelearn.network import Network, hidden_rows, retrieve_labels
-from slidelearn.rows import Rows, product, sparse_rows
-from slidelearn.sampling import unite
-from slidelearn.wide import add_block_scores, add_pair_scores, columns_of, find_hits
-from slidelearn.workers import PIECE, Workers, pieces
+from slidelearn.memory import (
+    add_block_votes,
+    find_votes,
+)
+from slidelearn.network import Network, hidden_rows
+from slidelearn.rows import product, sparse_rows
+from slidelearn.searching import room, search, strengths
+from slidelearn.wide import add_block_scores, columns_of
+from slidelearn.workers import Workers, pieces
 
-__all__ = ["Retrieved", "TopK", "all_scores", "keep_best", "predict_topk", "score_retrieved"]
+__all__ = ["TopK", "all_scores", "predict_topk"]
 
 _EXAMPLES, _LABELS = 256, 5000  # whose logits one thread holds at a time in an exact scan, 5 MB
 
@@ -41,45 +44,10 @@ class TopK(NamedTuple):
     active: int
 
 
-class Retrieved(NamedTuple):
-    """The neurons that n examples retrieved, and all that speaks for and against them.
-
-    Attributes
-    ----------
-    pairs : Pairs
-        The neurons, ascending in an example.
-    logits : float32 array of shape (n_pairs,)
-        Of the network.
-    hinges : float32 array of shape (n_pairs,)
-        Squared hinges of the margins.
-    shares : float32 array of shape (n_pairs,)
-        Shares of the votes.
-    """
-
-    pairs: Pairs
-    logits: NDArray[np.float32]
-    hinges: NDArray[np.float32]
-    shares: NDArray[np.float32]
-
-    def scores(self, vote: float, margin: float) -> NDArray[np.float32]:
-        """Sum them up, weighted: (n_pairs,)."""
-        scores = self.logits + np.float32(vote) * self.shares
-        scores -= np.float32(margin) * self.hinges
-        return scores
-
-
-def _strengths(network: Network) -> tuple[float, float]:
-    """How much votes and margins weigh in predictions."""
-    memory, margins = network.memory, network.margins
-    return (
-        0.0 if memory is None else memory.strength,
-        0.0 if margins is None else margins.strength,
-    )
-
-
-def _cooccurrence(network: Network) -> Cooccurrence | None:
+def _company(network: Network) -> Cooccurrence | None:
     """What the best labels are ranked again by, if anything."""
-    return None if network.memory is None else network.memory.cooccurrence
+    together = None if network.memory is None else network.memory.cooccurrence
+    return together if together is not None and together.strength else None
 
 
 def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, workers: Workers) -> TopK:
@@ -99,98 +67,51 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
     workers : Workers
         Threads.
     """
-    n, together = X.shape[0], _cooccurrence(network)
+    n, together = X.shape[0], _company(network)
     width = k if together is None else max(k, CANDIDATES)
     labels = np.full((n, width), -1, np.int64)
     scores = np.full((n, width), -np.inf, np.float32)
-    vote, margin = _strengths(network)
 
     def scan(start: int, end: int) -> int:
+        own, own_scores = labels[start:end], scores[start:end]
         for first, logits in _scored_blocks(network, X[start:end]):
-            _top_of_all(logits, first, labels[start:end], scores[start:end])
+            _top_of_all(logits, first, own, own_scores)
+        if together is not None:
+            rank_again(together, own, own_scores, room(network))
         return (end - start) * network.n_labels
 
-    def search(start: int, end: int) -> int:
-        found = score_retrieved(network, X if end - start == n else X[start:end])
-        keep_best(found.pairs, found.scores(vote, margin), labels[start:end], scores[start:end])
-        return len(found.logits)
+    def find(start: int, end: int) -> int:
+        rows = X if end - start == n else X[start:end]
+        return search(network, rows, labels[start:end], scores[start:end])
 
     whole = exact or network.indexes[-1] is None
-    find, size = (scan, _EXAMPLES) if whole else (search, PIECE)
-
-    def rank(start: int, end: int) -> int:
-        active = find(start, end)
-        if together is not None:
-            own = slice(start, end), slice(CANDIDATES)
-            labels[own], scores[own] = rank_again(together, labels[own], scores[own])
-        return active
-
-    active = sum(workers.map(rank, pieces(n, size)))
-    return TopK(labels[:, :k], scores[:, :k], active)
-
-
-def score_retrieved(network: Network, X: csr_matrix) -> Retrieved:
-    """Score the neurons that the tables find for examples X (n, d), by all that speaks on them."""
-    x = sparse_rows(X)
-    h = hidden_rows(network, x)
-    index = network.indexes[-1]
-    assert index is not None
-    pairs = retrieve_labels(network, x, h, index.predict_size)
-    votes = None if network.memory is None else find_votes(network.memory, x)
-    if votes is not None:
-        pairs = unite(pairs, votes.pairs)
-    logits = np.empty(len(pairs.neurons), np.float32)
-    pair_logits(h, network.output.weight, pairs, logits)
-    hinges = _add_sparse_scores(network, x, pairs, logits)
-    shares = np.zeros(len(logits), np.float32)
-    if votes is not None:
-        add_pair_votes(votes, pairs, shares)
-    return Retrieved(pairs, logits, hinges, shares)
-
-
-def _add_sparse_scores(
-    network: Network, x: Rows, pairs: Pairs, logits: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Add what the wide path says of every pair to its logit; returns hinges, all (n_pairs,).
-
-    Wide path and margins have the same features, so these are looked up once.
-    """
-    wide, margins = network.wide, network.margins
-    hinges = np.zeros(len(logits), np.float32)
-    paths = [path for path in (wide, None if margins is None else margins.path) if path is not None]
-    if not paths:
-        return hinges
-    hits = find_hits(x, paths[0], pairs)
-    if wide is not None:
-        add_pair_scores(wide, hits, logits)
-    if margins is not None:
-        np.take(margins.bias, pairs.neurons, out=hinges)
-        add_pair_scores(margins.path, hits, hinges)
-        squared_hinges(hinges)
-    return hinges
+    active = workers.map(scan, pieces(n, _EXAMPLES)) if whole else workers.map(find, pieces(n))
+    return TopK(labels[:, :k], scores[:, :k], sum(active))
 
 
 def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.float32]:
     """Logits of every label, (n, n_labels); for few labels, since the result is dense."""
     scores = np.empty((X.shape[0], network.n_labels), np.float32)
-    together = _cooccurrence(network)
+    together = _company(network)
 
     def score(start: int, end: int) -> None:
         for first, logits in _scored_blocks(network, X[start:end]):
             scores[start:end, first : first + logits.shape[1]] = logits
         if together is not None:
-            _add_company(together, scores[start:end])
+            _add_company(together, scores[start:end], room(network))
 
     workers.map(score, pieces(X.shape[0]))
     return scores
 
 
-def _add_company(together: Cooccurrence, scores: NDArray[np.float32]) -> None:
+def _add_company(
+    together: Cooccurrence, scores: NDArray[np.float32], scratch: NDArray[np.float32]
+) -> None:
     """Let the best of all labels, scores (n, n_labels), gain by their company, in place."""
     shape = (len(scores), min(CANDIDATES, scores.shape[1]))
     labels, best = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
     _top_of_all(scores, 0, labels, best)
-    labels, best = rank_again(together, labels, best)
+    rank_again(together, labels, best, scratch)
     np.put_along_axis(scores, labels, best, 1)
 
 
@@ -201,9 +122,9 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
     """
     x = sparse_rows(X)
     h = hidden_rows(network, x)
-    votes = None if network.memory is None else find_votes(network.memory, x)
+    votes = None if network.memory is None else find_votes(network.memory, x, room(network))
     margins, columns = network.margins, columns_of(X)
-    vote, margin = _strengths(network)
+    vote, margin = strengths(network)
     for first in range(0, network.n_labels, _LABELS):
         weight = network.output.weight[first : first + _LABELS].T
         logits = product(h, weight if h.dense else np.ascontiguousarray(weight))
@@ -213,26 +134,11 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
         if margins is not None:
             hinges = np.tile(margins.bias[labels], (len(logits), 1))
             add_block_scores(columns, margins.path, labels, hinges)
-            logits -= np.float32(margin) * squared_hinges(hinges)
+            squared_hinges(hinges)
+            logits -= np.float32(margin) * hinges
         if votes is not None:
             add_block_votes(votes, vote, first, logits)
         yield first, logits
-
-
-@njit(cache=True, nogil=True)
-def _insert(
-    labels: NDArray[np.int64], scores: NDArray[np.float32], label: int, score: np.float32
-) -> None:
-    """Insert a label that beats the last of the best (k,) where it belongs."""
-    place = len(labels) - 1
-    while place > 0 and (
-        labels[place - 1] < 0
-        or score > scores[place - 1]
-        or (score == scores[place - 1] and label < labels[place - 1])
-    ):
-        labels[place], scores[place] = labels[place - 1], scores[place - 1]
-        place -= 1
-    labels[place], scores[place] = label, score
 
 
 @njit(cache=True, nogil=True)
@@ -250,24 +156,4 @@ def _top_of_all(
     for i in range(logits.shape[0]):
         for n in range(logits.shape[1]):
             if labels[i, k - 1] < 0 or logits[i, n] > scores[i, k - 1]:
-                _insert(labels[i], scores[i], first + n, logits[i, n])
-
-
-@njit(cache=True, nogil=True)
-def keep_best(
-    pairs: Pairs,
-    logits: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    scores: NDArray[np.float32],
-) -> None:
-    """Keep the best k of every example's pairs: labels, scores (n, k), which start at -1, -inf.
-
-    Labels come best first, the smaller id among equals.
-    """
-    k = labels.shape[1]
-    for i in range(labels.shape[0]):
-        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            n, score, last = pairs.neurons[p], logits[p], scores[i, k - 1]
-            better = score > last or (score == last and n < labels[i, k - 1])
-            if labels[i, k - 1] < 0 or better:
-                _insert(labels[i], scores[i], n, score)
+                insert(labels[i], scores[i], first + n, logits[i, n])

@@ -183,7 +183,8 @@ def _sparse_product(rows: Rows, weight: NDArray[np.float32], out: NDArray[np.flo
     """Sum the weight rows of every stored input: (width + 1, m) -> out (n, m)."""
     for row in range(len(rows.indptr) - 1):
         sums = out[row]
-        sums[:] = BIAS_INPUT * weight[rows.width]
+        for j in range(len(sums)):  # Numba takes 3 s to compile the same as one assignment
+            sums[j] = BIAS_INPUT * weight[rows.width, j]
         for e in range(rows.indptr[row], rows.indptr[row + 1]):
             value, source = rows.values[e], weight[rows.indices[e]]
             for j in range(len(sums)):

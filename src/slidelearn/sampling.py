@@ -60,6 +60,7 @@ def draw_tail(chances: Chances, rng: np.random.Generator) -> Tail:
     return Tail(neurons.astype(np.int32), (1 / chances.each[neurons]).astype(np.float32))
 
 
+@njit(cache=True, nogil=True)
 def unite(a: Pairs, b: Pairs) -> Pairs:
     """Neurons of either set of every example, ascending and distinct.
 
@@ -71,13 +72,6 @@ def unite(a: Pairs, b: Pairs) -> Pairs:
     """
     indptr = np.zeros(len(a.indptr), np.int64)
     neurons = np.empty(len(a.neurons) + len(b.neurons), np.int32)
-    _unite(a, b, indptr, neurons)
-    return Pairs(indptr, neurons[: indptr[-1]])
-
-
-@njit(cache=True, nogil=True)
-def _unite(a: Pairs, b: Pairs, indptr: NDArray[np.int64], neurons: NDArray[np.int32]) -> None:
-    """Sort both sets of every example together and drop repeats, packed as CSR."""
     for i in range(len(a.indptr) - 1):
         own_a = a.neurons[a.indptr[i] : a.indptr[i + 1]]
         own_b = b.neurons[b.indptr[i] : b.indptr[i + 1]]
@@ -91,6 +85,7 @@ def _unite(a: Pairs, b: Pairs, indptr: NDArray[np.int64], neurons: NDArray[np.in
                 own[kept] = neuron
                 kept += 1
         indptr[i + 1] = indptr[i] + kept
+    return Pairs(indptr, neurons[: indptr[-1]])
 
 
 def join_strata(

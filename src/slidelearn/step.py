@@ -34,6 +34,7 @@ from slidelearn.rows import (
     weight_gradient,
 )
 from slidelearn.sampling import Tail, join_strata
+from slidelearn.scratch import zeros
 from slidelearn.start import OwnShare, leave_out, own_lengths
 from slidelearn.wide import (
     Columns,
@@ -192,7 +193,7 @@ def _forward_and_back(
     shared_delta = product(h, batch.tail_weight)
     hits = None
     if network.wide is not None:
-        hits = find_hits(x, network.wide, pairs)
+        hits = find_hits(x, network.wide, pairs, zeros(x.width))
         add_pair_scores(network.wide, hits, delta)
     if batch.tail_scores is not None:
         shared_delta += batch.tail_scores[start:end]

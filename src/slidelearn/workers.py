@@ -30,31 +30,35 @@ def pieces(n: int, size: int = PIECE) -> list[tuple[int, int]]:
 class _BlasLimit:
     """One BLAS thread in the process for as long as anybody wants it so.
 
-    Finding the libraries takes a millisecond, so it is done once: NumPy's is there by then.
+    Finding the libraries takes a millisecond, so it is done once: NumPy's is there by then. Their
+    numbers of threads are set one by one: `ThreadpoolController.limit` takes 30 us each time.
     """
 
     def __init__(self) -> None:
         """Begin with nobody."""
         self._lock = Lock()
         self._users = 0
-        self._controller: ThreadpoolController | None = None
-        self._limits: Any = None
+        self._libraries: list[Any] | None = None
+        self._before: list[int] = []
 
     def enter(self) -> None:
         """Limit BLAS, and remember the setting if nobody else did."""
         with self._lock:
-            if self._controller is None:
-                self._controller = ThreadpoolController().select(user_api="blas")
+            if self._libraries is None:
+                self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
             if self._users == 0:
-                self._limits = self._controller.limit(limits=1)
+                self._before = [library.get_num_threads() for library in self._libraries]
+                for library in self._libraries:
+                    library.set_num_threads(1)
             self._users += 1
 
     def leave(self) -> None:
         """Restore the setting once nobody needs the limit any more."""
         with self._lock:
             self._users -= 1
-            if self._users == 0:
-                self._limits.restore_original_limits()
+            if self._users == 0 and self._libraries is not None:
+                for library, n_threads in zip(self._libraries, self._before, strict=True):
+                    library.set_num_threads(n_threads)
 
 
 _blas = _BlasLimit()

@@ -1,6 +1,6 @@
 """Retrieval: the neurons in the buckets that an example looks into, and which of them it keeps."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numba import njit
@@ -23,6 +23,8 @@ __all__ = [
 
 STRATEGIES = ("vanilla", "topk", "threshold")
 _VANILLA = 0
+
+_Int: TypeAlias = int | np.int64
 
 
 class Rule(NamedTuple):
@@ -176,7 +178,7 @@ def retrieve_one(
     workspace: Workspace,
     neurons: NDArray[np.int32],
     counts: NDArray[np.int32],
-) -> tuple[int, int]:
+) -> tuple[_Int, int]:
     """Retrieve for one example: probes (L, P) -> neurons and counts, (limit,) or longer.
 
     Returns how many neurons were written and how many buckets were larger than the cap.
@@ -188,9 +190,11 @@ def retrieve_one(
             neurons[i] = workspace.touched[i]
             counts[i] = workspace.counts[neurons[i]]
     else:
-        touched, truncated = 0, 0
+        touched, truncated = np.int64(0), 0  # for a literal, Numba compiles all below once more
         for table in range(probes.shape[0]):
-            touched, cut = _visit(tables, table, probes, example, rule, workspace, touched, -1)
+            touched, cut = _visit(
+                tables, table, probes, example, rule, workspace, touched, np.int64(-1)
+            )
             truncated += cut
         written = _rank(workspace, touched, rule, neurons, counts)
     for i in range(touched):
@@ -233,14 +237,14 @@ def _retrieve_rows(
 @njit(cache=True, nogil=True)
 def _visit(
     tables: Tables,
-    table: int,
+    table: _Int,
     probes: NDArray[np.int32],
     example: int,
     rule: Rule,
     workspace: Workspace,
-    touched: int,
-    most: int,
-) -> tuple[int, int]:
+    touched: np.int64,
+    most: _Int,
+) -> tuple[np.int64, int]:
     """Count the neurons in the probed buckets of one table, until ``most`` are touched (-1: all).
 
     Returns how many neurons are touched now and how many buckets were larger than the cap.
@@ -272,7 +276,7 @@ def _visit(
 @njit(cache=True, nogil=True)
 def _visit_some(
     tables: Tables, probes: NDArray[np.int32], example: int, rule: Rule, workspace: Workspace
-) -> tuple[int, int]:
+) -> tuple[_Int, int]:
     """Visit tables in random order until ``limit`` neurons are touched.
 
     Returns how many neurons are touched and how many buckets were larger than the cap.
@@ -280,7 +284,7 @@ def _visit_some(
     order, n_tables = workspace.order, probes.shape[0]
     for table in range(n_tables):
         order[table] = table
-    touched, truncated = 0, 0
+    touched, truncated = np.int64(0), 0
     for i in range(n_tables):
         if touched == rule.limit:
             break
@@ -289,7 +293,7 @@ def _visit_some(
         j = i + below(draw, n_tables - i)
         order[i], order[j] = order[j], order[i]
         touched, cut = _visit(
-            tables, order[i], probes, example, rule, workspace, touched, rule.limit
+            tables, np.int64(order[i]), probes, example, rule, workspace, touched, rule.limit
         )
         truncated += cut
     return touched, truncated
@@ -298,16 +302,16 @@ def _visit_some(
 @njit(cache=True, nogil=True)
 def _rank(
     workspace: Workspace,
-    touched: int,
+    touched: _Int,
     rule: Rule,
     neurons: NDArray[np.int32],
     counts: NDArray[np.int32],
-) -> int:
+) -> _Int:
     """Write the best ``limit`` touched neurons, by falling count, then by id.
 
     A heap holds the best so far, the worst of them on top; returns how many were written.
     """
-    keys, kept = workspace.keys, 0
+    keys, kept, top = workspace.keys, np.int64(0), np.int64(0)
     for i in range(touched):
         neuron = workspace.touched[i]
         count = workspace.counts[neuron]
@@ -321,19 +325,19 @@ def _rank(
                 _heapify(keys, kept)
         elif key < keys[0]:
             keys[0] = key
-            _sift_down(keys, 0, kept)
+            _sift_down(keys, top, kept)
     if kept < rule.limit:
         _heapify(keys, kept)
     for last in range(kept - 1, -1, -1):
         neurons[last] = keys[0] & 0x7FFFFFFF
         counts[last] = -(keys[0] >> 32)
         keys[0] = keys[last]
-        _sift_down(keys, 0, last)
+        _sift_down(keys, top, last)
     return kept
 
 
 @njit(cache=True, nogil=True)
-def _heapify(keys: NDArray[np.int64], size: int) -> None:
+def _heapify(keys: NDArray[np.int64], size: _Int) -> None:
     """Order the first ``size`` keys as a heap with the largest on top.
 
     From the last parent up.
@@ -343,7 +347,7 @@ def _heapify(keys: NDArray[np.int64], size: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _sift_down(keys: NDArray[np.int64], place: int, size: int) -> None:
+def _sift_down(keys: NDArray[np.int64], place: _Int, size: _Int) -> None:
     """Let one key sink to its place in a heap of ``size`` keys.
 
     Larger children move up.

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+import naive
+from batches import random_features, random_labels
+from slidelearn.config import Config
+from slidelearn.layers import Pairs
+from slidelearn.margins import make_margins
+from slidelearn.network import find_labels, hidden_rows
+from slidelearn.rows import BIAS_INPUT, sparse_rows
+from slidelearn.searching import _keep, score_retrieved, search
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
+
+N, D, N_LABELS = 60, 20, 40
+
+
+def started(seed=0, **tables):
+    """A network with every path, none of them at zero, and examples."""
+    X, Y = random_features(N, D, seed), random_labels(N, N_LABELS, seed)
+    tables = {"predict_wide_limit": 12, "predict_limit": 4, "cap": N_LABELS} | tables
+    config = Config.from_dict(
+        {"hidden": [12], "tail": 5, "neighbours": 6, "vote": 3.0, "cooccurrence": 0.0}
+        | {"seed": seed, "normalize": False, "tables": tables}
+    )
+    with Workers(1) as workers:
+        network = Trainer.start(config, X, Y, workers).network
+    rng = np.random.default_rng(seed)
+    network.output.weight[:] += 0.3 * rng.standard_normal(network.output.weight.shape)
+    margins = make_margins(network.wide, 0.7)
+    margins.path.weights[:] = rng.standard_normal(len(margins.path.weights))
+    margins.bias[:] = rng.standard_normal(N_LABELS)
+    return network._replace(margins=margins), X
+
+
+def searched(network, X, k):
+    labels = np.full((X.shape[0], k), -1, np.int64)
+    scores = np.full((X.shape[0], k), -np.inf, np.float32)
+    return search(network, X, labels, scores), labels, scores
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 20), st.integers(1, 15), st.integers(1, 15))
+@settings(deadline=None, max_examples=15)
+def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_scores):
+    k = 4
+    network, X = started(seed, predict_logits=n_logits, predict_scores=n_scores)
+    whole = score_retrieved(network, X)
+    active, labels, scores = searched(network, X, k)
+    x, index = sparse_rows(X), network.indexes[-1]
+    h = hidden_rows(network, x)
+    found, _ = find_labels(network, x, h, index.predict_size)
+    biases = BIAS_INPUT * network.output.weight[:, -1]
+    logits = h.matrix() @ network.output.weight.T
+    totals, n_computed = whole.scores(3.0, 0.7), 0
+    for i in range(N):
+        own = slice(*whole.pairs.indptr[i : i + 2])
+        neurons, votes = whole.pairs.neurons[own], 3.0 * whole.shares[own]
+        place = slice(*found.pairs.indptr[i : i + 2])
+        weights = dict(zip(found.pairs.neurons[place].tolist(), found.weights[place], strict=True))
+        limits = max(n_logits, k), max(n_scores, k)
+        kept = naive.stages(weights, neurons, logits[i, neurons], biases[neurons], votes, limits)
+        n_computed += min(limits[0], len(neurons))
+        ref = np.sort(totals[own][np.isin(neurons, kept)])[::-1][:k]
+        assert_allclose(scores[i, : len(ref)], ref, rtol=1e-4, atol=1e-4)
+        assert (labels[i, len(ref) :] == -1).all()
+    assert active == n_computed
+
+
+def test_without_cuts_every_neuron_that_was_found_is_scored():
+    network, X = started(predict_logits=N_LABELS, predict_scores=N_LABELS)
+    whole = score_retrieved(network, X)
+    active, labels, _ = searched(network, X, N_LABELS)
+    assert active == whole.active == len(whole.pairs.neurons) == (labels >= 0).sum()
+
+
+def test_a_network_without_postings_computes_all_that_it_finds():
+    network, X = started(predict_logits=1, predict_scores=1, predict_limit=9)
+    network = network._replace(postings=None, memory=None)
+    active, labels, _ = searched(network, X, 1)
+    assert active == len(score_retrieved(network, X).pairs.neurons) > N
+    assert (labels >= 0).all()
+
+
+@pytest.mark.nojit
+@given(st.lists(st.integers(0, 6), max_size=5), st.integers(1, 7), st.integers(0, 99))
+@settings(deadline=None, max_examples=50)
+def test_the_largest_keys_stay_and_the_smaller_id_among_equals(sizes, limit, seed):
+    rng = np.random.default_rng(seed)
+    indptr = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+    own = [np.sort(rng.permutation(9)[:size]) for size in sizes]
+    neurons = np.concatenate([np.empty(0, np.int32), *own]).astype(np.int32)
+    keys = rng.integers(0, 3, len(neurons)).astype(np.float32)
+    pairs, places = _keep(Pairs(indptr, neurons), keys, limit)
+    assert np.array_equal(neurons[places], pairs.neurons)
+    for i, size in enumerate(sizes):
+        mine = keys[indptr[i] : indptr[i + 1]]
+        ref = indptr[i] + np.sort(np.argsort(-mine, kind="stable")[:limit])
+        assert places[pairs.indptr[i] : pairs.indptr[i + 1]].tolist() == ref.tolist()
+        assert pairs.indptr[i + 1] - pairs.indptr[i] == min(size, limit)
