@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from slidelearn.checkpoint import find_checkpoints
 from slidelearn.cli import main
 from slidelearn.cli.interrupt import GracefulStop
 from slidelearn.datasets import Dataset, load_dataset, save_dataset
 from slidelearn.model_file import load_model
+from slidelearn.network_arrays import name_arrays
 
 N_LABELS, N_FEATURES = 12, 20
 RECORD = {"epoch", "train_seconds", "compile_seconds", "examples_per_second", "loss"}
@@ -157,6 +159,69 @@ def test_second_ctrl_c_gives_up_and_the_handler_is_restored(capfd):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert "Ctrl-C again" in capfd.readouterr().err
+
+
+def test_a_run_that_was_killed_is_resumed(files, capsys):
+    options = ("--epochs", 40, "--threads", 1)
+    assert train(files, "whole", *options) == 0
+    folder = files / "killed"
+    words = ["train", files / "train.txt", "--model", folder, "--config", files / "fast.toml"]
+    words += [*options, "--checkpoint-every", "3-steps"]
+    command = [sys.executable, "-m", "slidelearn", *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 120
+        while not folder.exists() or len(find_checkpoints(folder)) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    capsys.readouterr()
+    assert train(files, "killed", *options, "--resume") == 0
+    assert "resumed after" in capsys.readouterr().err
+    assert not find_checkpoints(folder)
+    assert [record["epoch"] for record in records(folder)] == list(range(1, 41))
+    whole, resumed = (load_model(files / name) for name in ("whole", "killed"))
+    for name, array in name_arrays(whole).items():  # bits are compared where one process has both
+        np.testing.assert_allclose(
+            name_arrays(resumed)[name], array, rtol=1e-3, atol=1e-4, err_msg=name
+        )
+    assert train(files, "killed", *options, "--resume") == 0
+    assert "holds a finished model; there is nothing to do" in capsys.readouterr().err
+
+
+def test_a_run_that_begins_anew_says_so_where_a_checkpoint_is(files, capsys):
+    folder = files / "anew"
+    folder.mkdir()
+    left = folder / f"checkpoint-000000001-{16 * '0'}.safetensors"
+    left.write_text("")
+    assert train(files, "anew", "--epochs", 1) == 0
+    assert "has a checkpoint, which --resume would go on from" in capsys.readouterr().err
+    assert not left.exists()
+
+
+def test_a_dry_run_prints_the_memory_and_trains_nothing(files, capsys):
+    assert train(files, "dry", "--dry-run") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for word in ("data", "parameters", "optimizer", "tables", "working", "total"):
+        assert word in out
+    assert not (files / "dry").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--checkpoint-every", "often"), "'often', give a time such as 60s"),
+        (("--checkpoint-every", "never", "--resume"), "--resume needs checkpoints"),
+    ],
+)
+def test_checkpoints_that_cannot_be(files, capsys, options, message):
+    assert train(files, "nothing", *options) == 1
+    assert_one_line(capsys, message)
 
 
 # evaluate

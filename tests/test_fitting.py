@@ -11,13 +11,14 @@ from scipy.sparse import csr_matrix
 
 import naive_metrics
 from problems import clusters
-from slidelearn import fitting
+from slidelearn import validation
 from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.errors import ConfigError, DataError, SlideError
 from slidelearn.fitting import FitEvents, continue_model, fit_model
 from slidelearn.growing import _join_wide
+from slidelearn.training import Trainer
 from slidelearn.wide import make_wide
 
 QUICK = {
@@ -94,7 +95,7 @@ def test_records_of_every_epoch():
 
 
 def test_a_validation_that_would_take_too_long_scores_a_sample(monkeypatch):
-    monkeypatch.setattr(fitting, "_SCORES", 300 * dataset().Y.shape[1])
+    monkeypatch.setattr(validation, "_SCORES", 300 * dataset().Y.shape[1])
     records = []
     valid = dataset(n=320, seed=1)
     fit_model(dataset(), QUICK, valid=valid, events=FitEvents(on_epoch=records.append))
@@ -174,6 +175,21 @@ def test_ctrl_c_between_epochs_leaves_the_model_too():
     model = fit_model(dataset(), QUICK, events=FitEvents(on_epoch=interrupt))
     assert model.facts["interrupted"]
     assert (model.facts["epochs"], model.facts["steps"]) == (1, 7)
+
+
+def test_an_interrupt_while_margins_are_fitted_ends_them(monkeypatch):
+    asked, fit_margins = [], Trainer.fit_margins
+
+    def fit(*arguments):
+        asked.append(True)
+        return fit_margins(*arguments)
+
+    monkeypatch.setattr(Trainer, "fit_margins", fit)
+    events = FitEvents(should_interrupt=lambda: bool(asked))
+    model = fit_model(dataset(), QUICK, events=events)
+    assert model.facts["interrupted"]
+    assert model.network.margins is None
+    assert model.facts["epochs"] == QUICK["epochs"]
 
 
 def test_divergence_names_the_learning_rate():

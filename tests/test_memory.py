@@ -66,7 +66,7 @@ def test_votes_are_added_to_pairs_and_to_blocks_alike():
 
 
 def test_an_example_finds_itself_although_buckets_are_cut(monkeypatch):
-    monkeypatch.setattr(memory_module, "_PER_FEATURE", 2)
+    monkeypatch.setattr(memory_module, "PER_FEATURE", 2)
     X, Y = csr_matrix(np.eye(N, dtype=np.float32)), random_labels(N, N_LABELS)
     votes = dense_votes(votes_of(make_memory(X, Y, limit=1, strength=1.0), sparse_rows(X)), N)
     assert_allclose(votes, Y.toarray())

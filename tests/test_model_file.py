@@ -52,6 +52,7 @@ def tamper(folder, change_arrays=None, change_header=None, change_bytes=None):
     name = f"weights-{digest[:16]}.safetensors"
     (folder / name).write_bytes(data)
     header["files"]["weights"] = {"name": name, "bytes": len(data), "sha256": digest}
+    header.pop("checksum")
     if change_header is not None:
         change_header(header)
     (folder / "config.json").write_text(json.dumps(header))
@@ -170,6 +171,21 @@ def test_what_config_json_says_is_checked(small_model, tmp_path, change, message
     tamper(tmp_path, change_header=change)
     with pytest.raises(ModelError, match=message):
         load_model(tmp_path)
+
+
+def test_config_json_vouches_for_itself(small_model, tmp_path):
+    save_model(small_model, tmp_path)
+    path = tmp_path / "config.json"
+    header = json.loads(path.read_text())
+    path.write_text(json.dumps(header))  # laid out otherwise, with the same content
+    load_model(tmp_path)
+    header["config"]["vote"] += 1
+    path.write_text(json.dumps(header))
+    with pytest.raises(ModelError, match=r"config\.json: is not as it was saved"):
+        load_model(tmp_path)
+    header.pop("checksum")  # as the first versions wrote it
+    path.write_text(json.dumps(header))
+    assert load_model(tmp_path).config.vote == header["config"]["vote"]
 
 
 def set_entry(name, place, value):

@@ -315,7 +315,7 @@ def test_refiled_neurons_are_where_new_tables_would_have_them():
         trainer = Trainer.start(config, X, Y, workers)
         trainer.run_epoch(X, Y, workers)
         index, weight = trainer.network.indexes[-1], trainer.network.output.weight
-        moved = np.flatnonzero(trainer._moved[-1])
+        moved = np.flatnonzero(trainer.moved[-1])
         assert 0 < index.drift(weight, moved, workers) <= 1
         index.refile(weight, moved, workers)
         refiled = index.tables

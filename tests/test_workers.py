@@ -80,3 +80,15 @@ def test_work_beside_the_caller_shares_its_threads():
         assert workers.map(lambda start, end: end - start, [(0, 2), (2, 5)]) == [2, 3]
         began.set()
         assert waiting.result()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_longer_work_is_interruptible(n_threads):
+    done = []
+    with Workers(n_threads) as workers:
+        with pytest.raises(KeyboardInterrupt), workers.interruptible(lambda: len(done) >= 3):
+            workers.map(lambda start, end: done.append(start), pieces(100, 1))
+        assert 3 <= len(done) <= 3 + n_threads
+        with workers.interruptible(None):
+            assert workers.map(lambda start, end: start, pieces(4, 1)) == [0, 1, 2, 3]
+        assert workers.map(lambda start, end: start, pieces(4, 1)) == [0, 1, 2, 3]

@@ -21,7 +21,9 @@ Shape: TypeAlias = tuple[int | None, ...]  # None stands for any length
 _CODES = {"float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64"}
 
 
-def encode_arrays(arrays: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
+def encode_arrays(
+    arrays: dict[str, NDArray[Any]], note: str | None = None
+) -> list[bytes | memoryview]:
     """Cut a safetensors file into buffers; those of arrays are the arrays themselves.
 
     Arrays of 8-byte numbers come first, so that each lies where its numbers may be read in place.
@@ -30,6 +32,8 @@ def encode_arrays(arrays: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
     ----------
     arrays : dict
         float32, float64, int32 and int64 arrays by name.
+    note : str, optional
+        Text to go with them.
 
     Returns
     -------
@@ -43,7 +47,8 @@ def encode_arrays(arrays: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
     >>> load(b"".join(parts))["a"]
     array([0, 1, 2])
     """
-    header, place = {}, 0
+    header: dict[str, Any] = {} if note is None else {"__metadata__": {"note": note}}
+    place = 0
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
     for name, array in arrays.items():
         end = place + array.nbytes
@@ -92,6 +97,11 @@ class ArrayFile:
             raise ModelError(f"{path}: not a whole safetensors file ({error})") from None
         self._start = 8 + int(self._bytes[:8].view("<u8")[0])
         self._header: dict[str, Any] = json.loads(self._bytes[8 : self._start].tobytes())
+
+    @property
+    def note(self) -> str:
+        """The text that goes with the arrays; empty if there is none."""
+        return str(self._header.get("__metadata__", {}).get("note", ""))
 
     def __contains__(self, name: str) -> bool:
         """Whether there is an array of this name."""

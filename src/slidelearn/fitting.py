@@ -12,26 +12,24 @@ from scipy.sparse import csr_matrix
 
 import slidelearn
 from slidelearn.calibration import hold_out
+from slidelearn.checkpoint import CheckpointPlan, Checkpoints
 from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.datasets.dataset import check_dataset
 from slidelearn.errors import DataError, SlideError
+from slidelearn.footprint import check_memory
 from slidelearn.growing import grow_network
-from slidelearn.metrics import propensity, recall_at_k, report
+from slidelearn.metrics import propensity
 from slidelearn.model import Model, prepare_features, scale_rows
-from slidelearn.predicting import predict_topk
 from slidelearn.rules import choose_config
 from slidelearn.training import EpochReport, Progress, Trainer
+from slidelearn.validation import Check, make_check
 from slidelearn.workers import Workers
 
 __all__ = ["FitEvents", "continue_model", "fit_model"]
 
-_K = 5  # labels that metrics and recall look at
-_SAMPLE = 256  # examples that recall@5 of the index is measured on
-_SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
 _STEPS = 0.85  # share of a time limit after which steps end; the rest is for fitting margins
-_METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
 
 
 class FitEvents(NamedTuple):
@@ -45,11 +43,23 @@ class FitEvents(NamedTuple):
         Called after every epoch with its record, a dict of plain values.
     should_stop : callable, optional
         Asked after every step; True ends the training, and the model so far is returned.
+    should_interrupt : callable, optional
+        Asked after every step and within longer work; True is like Ctrl-C, but never cuts a step:
+        with checkpoints, one is written.
+    on_note : callable, optional
+        Called with a line for a person about checkpoints.
     """
 
     on_progress: Callable[[Progress], None] | None = None
     on_epoch: Callable[[dict[str, Any]], None] | None = None
     should_stop: Callable[[], bool] | None = None
+    should_interrupt: Callable[[], bool] | None = None
+    on_note: Callable[[str], None] | None = None
+
+    def note(self, line: str) -> None:
+        """Tell a person something, if anybody listens."""
+        if self.on_note is not None:
+            self.on_note(line)
 
 
 def fit_model(
@@ -59,6 +69,7 @@ def fit_model(
     valid: Dataset | None = None,
     time_limit: float | None = None,
     copy: bool = True,
+    checkpoints: CheckpointPlan | None = None,
     events: FitEvents = FitEvents(),  # noqa: B008 - a tuple, hence immutable
 ) -> Model:
     """Train a model, with every setting that ``overrides`` leave out chosen from the data.
@@ -82,6 +93,10 @@ def fit_model(
     copy : bool
         False saves the memory of a copy: examples are then scaled and put in another order in the
         arrays of ``data``, which must not be used any more.
+    checkpoints : CheckpointPlan, optional
+        Where the run leaves checkpoints, and whether it goes on from one. The model that it then
+        ends with has the same bits as without the break, unless there is a ``time_limit``. Whoever
+        has saved the model may remove them: `remove_checkpoints`.
     events : FitEvents
         Hooks. The record of an epoch holds ``epoch``, ``train_seconds`` (so far),
         ``compile_seconds``, ``examples_per_second``, ``loss``, ``active_share`` (of each layer) and
@@ -91,8 +106,8 @@ def fit_model(
     Returns
     -------
     Model
-        Ctrl-C ends the training early: the model is then as good as it has become, and
-        ``facts["interrupted"]`` is True. Ctrl-C before the first step goes through.
+        Ctrl-C ends the training early: the model is then as good as it has become, without
+        margins, and ``facts["interrupted"]`` is True. Ctrl-C before the first step goes through.
 
     Raises
     ------
@@ -102,6 +117,8 @@ def fit_model(
         If an override is unknown or out of its range.
     SlideError
         If the loss becomes infinite or NaN.
+    ModelError
+        If a checkpoint cannot be written, or is of other data or settings.
 
     Examples
     --------
@@ -115,15 +132,20 @@ def fit_model(
     if not limit > 0:
         raise SlideError(f"time limit is {time_limit} seconds, give more than 0")
     config = choose_config(data.X, data.Y, overrides)
+    check_memory(data, config, copy=copy)
     weights = propensity(data.Y)
-    check = _make_check(data, valid, config, weights)
+    check = make_check(data, valid, config, weights)
     compile_seconds = compile_kernels(config, *_widths(data))
+    saver = None if checkpoints is None else Checkpoints(checkpoints, config, data)
     with Workers(config.n_threads) as workers:
         ready, whole = _parts(data, config, copy)
-        trainer = Trainer.start(config, ready.X, ready.Y, workers)
+        with workers.interruptible(events.should_interrupt):
+            trainer = Trainer.start(config, ready.X, ready.Y, workers)
+        if saver is not None and saver.restore(trainer, events.note):
+            events.note(f"resumed after {trainer.step} steps, {trainer.seconds:.0f} s of training")
         trainer.time_limit = limit * (_STEPS if config.margin else 1.0)
-        run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit, whole)
-        run.train(config.epochs, workers)
+        run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit, whole, saver)
+        run.train(config.epochs - trainer.epoch, workers)
     facts = {"n_examples": data.X.shape[0]} | run.facts()
     return Model(
         trainer.config, trainer.network, data.label_names, data.feature_names, weights, facts
@@ -170,7 +192,7 @@ def continue_model(
     config = replace(model.config, epochs=epochs, schedule="constant")
     compile_seconds = compile_kernels(config, *_widths(data))
     weights = np.concatenate([model.inverse_propensity, propensity(data.Y)[n_known:]])
-    check = _make_check(data, None, config, weights)
+    check = make_check(data, None, config, weights)
     with Workers(config.n_threads) as workers:
         ready = data._replace(X=prepare_features(data.X, config))
         network, own = grow_network(model.network, config, ready.X, ready.Y, workers)
@@ -191,45 +213,18 @@ def continue_model(
     return Model(model.config, trainer.network, names, model.feature_names, weights, facts)
 
 
-class _Check(NamedTuple):
-    """What is measured after an epoch, and on which examples.
-
-    Without labels Y, a sample of the training examples serves to measure the index alone.
-    """
-
-    X: csr_matrix
-    Y: csr_matrix | None
-    inverse_propensity: NDArray[np.float64]
-
-    def measure(self, trainer: Trainer, workers: Workers) -> dict[str, float]:
-        """Score the network; percent for P@k and PSP@k, a share for the recall."""
-        network = trainer.network
-        hashed = network.indexes[-1] is not None
-        if self.Y is None and not hashed:
-            return {}
-        exact = predict_topk(network, self.X, _K, exact=True, workers=workers).labels
-        measured: dict[str, float] = {}
-        if hashed:
-            sample = self.X[:_SAMPLE]
-            found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
-            measured["recall@5"] = recall_at_k(found, exact[:_SAMPLE], _K)
-        if self.Y is not None:
-            scores = report(exact, self.Y, self.inverse_propensity)
-            measured |= {name: scores[name] for name in _METRICS} | {"n_valid": len(exact)}
-        return measured
-
-
 @dataclass
 class _Run:
     """A training run under way: what trains, on which data, and who wants to know about it."""
 
     trainer: Trainer
     data: Dataset  # features ready for the network
-    check: _Check
+    check: Check
     events: FitEvents
     compile_seconds: float
     time_limit: float = math.inf
     whole: Dataset | None = None  # the data, and behind them examples for calibration
+    saver: Checkpoints | None = None
     stopped: bool = False
     interrupted: bool = False
     epoch_began: float | None = None  # None between epochs
@@ -247,10 +242,8 @@ class _Run:
                 if last or not self.trainer.tables_follow:
                     self.refresh(workers)
                 if last:
-                    self.trainer.fit_margins(self.data.X, self.data.Y, workers)
-                    if self.whole is not None:
-                        n = self.data.X.shape[0]
-                        self.trainer.calibrate(self.whole.X, self.whole.Y, n, workers)
+                    with workers.interruptible(self.events.should_interrupt):
+                        self.finish(workers)
                 self.tell(done, workers)
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()
@@ -258,6 +251,13 @@ class _Run:
                 self.refresh(workers)
             if self.stopped:
                 return
+
+    def finish(self, workers: Workers) -> None:
+        """Fit and weigh what is added to the network's predictions."""
+        self.trainer.fit_margins(self.data.X, self.data.Y, workers)
+        if self.whole is not None:
+            n = self.data.X.shape[0]
+            self.trainer.calibrate(self.whole.X, self.whole.Y, n, workers)
 
     def elapsed(self) -> float:
         """Seconds of training so far, also in the middle of an epoch."""
@@ -278,8 +278,13 @@ class _Run:
 
     def stop(self) -> bool:
         """Say whether this step is the last."""
-        asked = self.events.should_stop is not None and self.events.should_stop()
-        self.stopped = asked or self.elapsed() >= self.time_limit
+        interrupt, stop = self.events.should_interrupt, self.events.should_stop
+        interrupted = interrupt is not None and interrupt()
+        if self.saver is not None and (interrupted or self.saver.is_due(self.trainer.step)):
+            self.saver.write(self.trainer, self.elapsed())
+        if interrupted:
+            raise KeyboardInterrupt
+        self.stopped = (stop is not None and stop()) or self.elapsed() >= self.time_limit
         return self.stopped
 
     def refresh(self, workers: Workers) -> None:
@@ -364,28 +369,3 @@ def _first(rows: csr_matrix, n: int) -> csr_matrix:
 
 def _widths(data: Dataset) -> tuple[int, int]:
     return data.X.shape[1], data.Y.shape[1]
-
-
-def _make_check(
-    data: Dataset, valid: Dataset | None, config: Config, weights: NDArray[np.float64]
-) -> _Check:
-    """Choose what to measure: the validation examples, or a fixed sample of the training data."""
-    if valid is None:
-        X = data.X[_sample(data.X.shape[0], _SAMPLE, config.seed)]
-        return _Check(prepare_features(X, config), None, weights)
-    valid = check_dataset(valid)
-    if valid.X.shape[0] == 0:
-        raise DataError("the validation data have 0 examples; give at least 1, or none of them")
-    if _widths(valid) != _widths(data):
-        raise DataError(
-            f"the validation data have {valid.X.shape[1]} features and {valid.Y.shape[1]} labels, "
-            f"the training data {data.X.shape[1]} and {data.Y.shape[1]}; they must agree"
-        )
-    size = max(_SCORES // valid.Y.shape[1], _SAMPLE)
-    rows = _sample(valid.X.shape[0], size, config.seed)
-    return _Check(prepare_features(valid.X[rows], config), valid.Y[rows], weights)
-
-
-def _sample(n: int, size: int, seed: int) -> NDArray[np.int64]:
-    """At most ``size`` of n rows, ascending."""
-    return np.sort(np.random.default_rng(seed).choice(n, min(n, size), replace=False))

@@ -23,13 +23,22 @@ from slidelearn.rows import Rows, sparse_rows
 from slidelearn.scratch import check_room, zeros
 from slidelearn.wide import Wide, add_pair_scores, find_hits
 
-__all__ = ["Memory", "Votes", "add_block_votes", "add_pair_votes", "extend_memory", "find_votes",
-           "make_memory", "room_for_votes"]  # fmt: skip
+__all__ = [
+    "PER_FEATURE",
+    "Memory",
+    "Votes",
+    "add_block_votes",
+    "add_pair_votes",
+    "extend_memory",
+    "find_votes",
+    "make_memory",
+    "room_for_votes",
+]
 
-_PER_FEATURE = 512  # examples that are filed under each feature
+PER_FEATURE = 512  # examples that are filed under each feature
 # Features of more examples are not filed: the few of them that a bucket holds say little. A third
 # of the time of a lookup went there; the ten nearest of commits and calls are as near without.
-_COMMON = 8 * _PER_FEATURE
+_COMMON = 8 * PER_FEATURE
 # Among so many examples the largest 16 features of one find those near it: P@k on commits, calls
 # and sessions stay within 0.02 points, and a lookup takes 40 us instead of 65 on commits. On
 # bibtex, where an example has 70 features, they lost 0.4 points of P@1.
@@ -101,7 +110,7 @@ def make_memory(
     x = sparse_rows(X)
     examples = Wide(x.indptr, x.indices, x.values, np.empty(0, np.float32))
     nothing = np.zeros(X.shape[0], np.float32)
-    postings = make_postings(examples, X.shape[1], _PER_FEATURE, nothing, most=_COMMON)
+    postings = make_postings(examples, X.shape[1], PER_FEATURE, nothing, most=_COMMON)
     together = count_cooccurrence(Y, cooccurrence)
     return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, strength, together)
 

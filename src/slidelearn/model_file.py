@@ -1,6 +1,7 @@
 """The model folder: config.json, the arrays it names as safetensors, and names as JSON.
 
-Every file but config.json carries a part of its checksum in its name and is never changed. A save
+Every file but config.json carries a part of its checksum in its name and is never changed;
+config.json holds those checksums and one of itself. A save
 writes new files beside the old ones, then replaces config.json, then removes what that no longer
 names. So at every moment the folder holds one whole model, and files of others are left alone.
 """
@@ -20,7 +21,7 @@ from slidelearn.files import atomic_write
 from slidelearn.model import Model
 from slidelearn.network_arrays import name_arrays, read_network
 
-__all__ = ["FORMAT", "load_model", "save_model"]
+__all__ = ["FORMAT", "load_model", "read_facts", "save_model"]
 
 FORMAT = 1  # raise it whenever older versions would misread a folder
 
@@ -85,6 +86,7 @@ def save_model(model: Model, folder: _Path) -> None:
             "facts": model.facts,
             "files": files,
         }
+        header["checksum"] = _checksum(header)
         with atomic_write(folder / _CONFIG) as stream:
             stream.write(json.dumps(header, indent=2).encode() + b"\n")
         _remove_unused(folder, {entry["name"] for entry in files.values()})
@@ -113,6 +115,17 @@ def load_model(folder: _Path) -> Model:
         path, header.config, header.n_features, header.n_labels
     )
     return Model(header.config, network, labels, features, inverse_propensity, header.facts)
+
+
+def read_facts(folder: _Path) -> dict[str, Any]:
+    """What a model folder says of the run that wrote it.
+
+    Raises
+    ------
+    ModelError
+        If there is no model, or a newer version wrote it.
+    """
+    return _read_header(Path(folder) / _CONFIG).facts
 
 
 def _write(folder: Path, role: str, parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
@@ -154,9 +167,17 @@ def _read_json(path: Path) -> Any:
         raise ModelError(f"{path}: not a JSON file ({error})") from None
 
 
+def _checksum(values: dict[str, Any]) -> str:
+    """A checksum of plain values, however they are written down."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def _read_header(path: Path) -> _Header:
     """Read config.json and check the type of everything in it."""
     values = _read_json(path)
+    known = values.pop("checksum", None) if isinstance(values, dict) else None
+    if known is not None and known != _checksum(values):  # the first versions wrote none
+        raise ModelError(f"{path}: is not as it was saved; the file is damaged")
     version = values.get("format") if isinstance(values, dict) else None
     if type(version) is not int:
         raise ModelError(f"{path}: states no format; this file is not a model's")

@@ -23,7 +23,7 @@ from slidelearn.optimizers import Optimizer, make_optimizer
 from slidelearn.tables import build_tables
 from slidelearn.wide import Wide
 
-__all__ = ["name_arrays", "read_network"]
+__all__ = ["layer_names", "name_arrays", "name_layers", "read_index", "read_network"]
 
 _STATES = ("squares", "first", "second", "steps")
 _MAX_BUCKETS = 2**24
@@ -44,16 +44,8 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
     ['hidden.0.first', 'hidden.0.second', 'hidden.0.squares']
     """
     network = model.network
-    arrays: dict[str, NDArray[Any]] = {
-        "inverse_propensity": model.inverse_propensity,
-        "mean": network.mean,
-    }
-    layers = (*network.hidden, network.output)
-    for name, layer, index in zip(_layer_names(network), layers, network.indexes, strict=True):
-        arrays[f"{name}.weight"] = layer.weight
-        arrays |= {f"{name}.{state}": getattr(layer.optimizer, state) for state in _STATES}
-        if index is not None:
-            arrays |= _index_arrays(f"{name}.index", index)
+    arrays = name_layers(network)
+    arrays |= {"inverse_propensity": model.inverse_propensity, "mean": network.mean}
     if network.wide is not None:
         arrays |= {f"wide.{part}": array for part, array in network.wide._asdict().items()}
     if network.margins is not None:
@@ -70,6 +62,18 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
             "memory.label_indptr": labels.indptr,
             "memory.labels": labels.neurons,
         }
+    return arrays
+
+
+def name_layers(network: Network) -> dict[str, NDArray[Any]]:
+    """Weights, optimizers and tables of the layers of a network by name, without copies."""
+    arrays: dict[str, NDArray[Any]] = {}
+    layers = (*network.hidden, network.output)
+    for name, layer, index in zip(layer_names(network), layers, network.indexes, strict=True):
+        arrays[f"{name}.weight"] = layer.weight
+        arrays |= {f"{name}.{state}": getattr(layer.optimizer, state) for state in _STATES}
+        if index is not None and index.tables is not None:
+            arrays |= _index_arrays(f"{name}.index", index)
     return arrays
 
 
@@ -97,12 +101,12 @@ def read_network(
         if tables is None:
             indexes.append(None)
         else:
-            indexes.append(_read_index(file, path, name, tables, size))
+            indexes.append(read_index(file, path, name, tables, size))
     shape = (n_labels, widths[-1] + 1)
     output = _read_layer(file, "output", shape, config.optimizer, hashed=True)
     searched = config.tail < n_labels
     size = (n_labels, widths[-1])
-    indexes.append(_read_index(file, path, "output", config.tables, size) if searched else None)
+    indexes.append(read_index(file, path, "output", config.tables, size) if searched else None)
     wide = _read_wide(file, n_features, n_labels) if config.wide else None
     memory = _read_memory(file, config, n_features, n_labels) if config.neighbours else None
     margins = _read_margins(file, config, wide, (n_features, n_labels))
@@ -112,7 +116,8 @@ def read_network(
     return with_postings(network), inverse_propensity
 
 
-def _layer_names(network: Network) -> Iterator[str]:
+def layer_names(network: Network) -> Iterator[str]:
+    """Names of the layers, first to last."""
     yield from (f"hidden.{depth}" for depth in range(len(network.hidden)))
     yield "output"
 
@@ -144,7 +149,7 @@ def _read_layer(
     return Layer(weight, Optimizer(pattern.kind, **states), hashed)
 
 
-def _read_index(
+def read_index(
     file: ArrayFile, path: Path, layer: str, config: TableConfig, size: tuple[int, int]
 ) -> NeuronIndex:
     """Hash tables of a layer with ``size`` neurons and inputs."""

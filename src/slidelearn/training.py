@@ -40,6 +40,17 @@ class Progress(NamedTuple):
     examples_per_second: float
 
 
+class EpochSums(NamedTuple):
+    """What the steps of an epoch so far did: examples, and sums over them.
+
+    ``active`` is an int64 array of shape (n_layers,): neurons that examples computed.
+    """
+
+    done: int
+    loss: float
+    active: NDArray[np.int64]
+
+
 class EpochReport(NamedTuple):
     """What one epoch did.
 
@@ -88,6 +99,12 @@ class Trainer:
         Wall time spent training, and in the index.
     time_limit : float
         Seconds by which the learning rate has fallen, if the epochs are not done before.
+    sums : EpochSums or None
+        Of the epoch that has begun; None between epochs.
+    rivals : int32 array of shape (n_examples, n_rivals) or None
+        What training has confused every example with, once an epoch has begun.
+    moved : list of bool arrays
+        Which neurons of each layer have moved since they were filed.
     """
 
     config: Config
@@ -99,13 +116,14 @@ class Trainer:
     seconds: float = 0.0
     index_seconds: float = 0.0
     time_limit: float = math.inf
-    _moved: list[NDArray[np.bool_]] = field(init=False)  # neurons, since they were filed
-    _rivals: NDArray[np.int32] | None = None  # what training confused every example with
+    sums: EpochSums | None = None
+    rivals: NDArray[np.int32] | None = None
+    moved: list[NDArray[np.bool_]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with all neurons where the tables have them."""
         layers = (*self.network.hidden, self.network.output)
-        self._moved = [np.zeros(layer.n_out, np.bool_) for layer in layers]
+        self.moved = [np.zeros(layer.n_out, np.bool_) for layer in layers]
 
     @classmethod
     def start(cls, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers) -> "Trainer":
@@ -146,18 +164,23 @@ class Trainer:
         show: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> EpochReport:
-        """Train one epoch, in an order that the seed decides; ``stop`` may end it early."""
+        """Train one epoch, or what is left of it; ``stop`` may end it early.
+
+        The seed decides the order of the examples.
+        """
         began, n = time.perf_counter(), X.shape[0]
         size = self.config.batch_size
         order = np.random.default_rng((self.config.seed, self.epoch, 2)).permutation(n)
         total = self.config.epochs * -(-n // size)
-        loss, done, active = 0.0, 0, np.zeros(len(self.network.hidden) + 1, np.int64)
         schedules = self._schedules()
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         chances = tail_chances(counts, self.config.tail)
-        if self._rivals is None:
-            self._rivals = np.full((n, self.config.n_rivals), -1, np.int32)
-        for first in range(0, n, size):
+        if self.rivals is None:
+            self.rivals = np.full((n, self.config.n_rivals), -1, np.int32)
+        if self.sums is None:
+            self.sums = EpochSums(0, 0.0, np.zeros(len(self.network.hidden) + 1, np.int64))
+        before = self.sums.done
+        for first in range(before, n, size):
             rows = order[first : first + size]
             elapsed = self.seconds + time.perf_counter() - began
             progress = max(self.step / total, elapsed / self.time_limit)
@@ -169,28 +192,37 @@ class Trainer:
                 tail=draw_tail(chances, np.random.default_rng((self.config.seed, self.step))),
             )  # fmt: skip
             self.step += 1
-            self._rivals[rows] = report.rivals
-            loss, done, active = loss + report.loss, done + len(rows), active + report.active
+            self.rivals[rows] = report.rivals
+            done, loss, active = self.sums
+            self.sums = EpochSums(done + len(rows), loss + report.loss, active + report.active)
             for depth, schedule in enumerate(schedules):
                 if schedule is not None:
-                    self._moved[depth][report.moved[depth]] = True
+                    self.moved[depth][report.moved[depth]] = True
                     if schedule.is_due(self.step):
                         self.refresh_index(depth, X, workers)
             if show is not None:
-                speed = done / (time.perf_counter() - began)
-                show(Progress(self.epoch + 1, done, n, loss / done, speed))
+                speed = (self.sums.done - before) / (time.perf_counter() - began)
+                mean = self.sums.loss / self.sums.done
+                show(Progress(self.epoch + 1, self.sums.done, n, mean, speed))
             if stop is not None and stop():
                 break
         self._fold_prior()
         self.epoch += 1
         seconds = time.perf_counter() - began
         self.seconds += seconds
+        return self._report((self.sums.done - before) / max(seconds, 1e-9))
+
+    def _report(self, examples_per_second: float) -> EpochReport:
+        """End an epoch: what it did."""
+        assert self.sums is not None
+        done, loss, active = self.sums
+        self.sums = None
         widths = [*(layer.n_out for layer in self.network.hidden), self.network.n_labels]
         share = tuple(float(a / max(done * w, 1)) for a, w in zip(active, widths, strict=True))
+        mean = loss / max(done, 1)
         return EpochReport(
-            self.epoch, self.seconds, self.index_seconds, done / max(seconds, 1e-9),
-            loss / max(done, 1), share,
-        )  # fmt: skip
+            self.epoch, self.seconds, self.index_seconds, examples_per_second, mean, share
+        )
 
     def make_tables(self, X: csr_matrix, workers: Workers) -> None:
         """Make what training finds labels by: tables, if they are missing, and postings."""
@@ -203,15 +235,15 @@ class Trainer:
     def fit_margins(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
         """Fit the labels' classifiers to what training confused, and what near examples have."""
         config, network = self.config, self.network
-        if not config.margin or self._rivals is None:
+        if not config.margin or self.rivals is None:
             return
         began = time.perf_counter()
-        found = [self._rivals]
+        found = [self.rivals]
         if network.memory is not None:
             found.append(find_rivals(network.memory, X, Y, config.n_rivals, workers))
         rivals = by_rival(found, Y.shape[1])
         del found
-        self._rivals = None
+        self.rivals = None
         trim_memory()
         margins = network.margins
         if margins is None:
@@ -276,7 +308,7 @@ class Trainer:
         assert index is not None
         began = time.perf_counter()
         self._fold_prior()
-        moved = np.flatnonzero(self._moved[depth])
+        moved = np.flatnonzero(self.moved[depth])
         if index.trains and index.drift(weight, moved, workers) > index.config.max_drift:
             index.fit(weight, self._queries(depth, X), workers)
         elif index.trains:
@@ -292,7 +324,7 @@ class Trainer:
         """File the wide path's labels with those of the output layer; count the time."""
         if depth == len(self.network.hidden):
             self.network = with_postings(self.network)
-        self._moved[depth][:] = False
+        self.moved[depth][:] = False
         self.index_seconds += time.perf_counter() - began
 
     def fit_index(self, depth: int, X: csr_matrix, workers: Workers) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "add_pair_scores",
     "columns_of",
     "concatenate_hits",
+    "count_features",
     "find_hits",
     "make_wide",
     "move_block",
@@ -123,15 +124,27 @@ def make_wide(
     """
     n_labels, x = Y.shape[1], sparse_rows(X)
     starts, examples = examples_of(Y)
-    indptr = np.zeros(n_labels + 1, np.int64)
-    _count_features(x, starts, examples, indptr)
-    np.cumsum(indptr, out=indptr)
+    indptr = count_features(X, Y)
     features, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
     squares = np.full(len(weights), _ADAGRAD_START, np.float32)
     wide, own = Wide(indptr, features, weights, squares), np.zeros(n_labels, np.float32)
     lengths = np.full(n_labels, lengths, np.float32)
     _fill_centroids(x, starts, examples, lengths, wide, own)
     return wide, own
+
+
+def count_features(X: csr_matrix, Y: csr_matrix) -> NDArray[np.int64]:
+    """Count the distinct features of every label's examples; the running sum, (n_labels + 1,).
+
+    Examples
+    --------
+    >>> count_features(csr_matrix([[1, 1, 0], [0, 1, 0]]), csr_matrix([[1, 0], [1, 1]])).tolist()
+    [0, 2, 3]
+    """
+    indptr = np.zeros(Y.shape[1] + 1, np.int64)
+    _count_features(sparse_rows(X), *examples_of(Y), indptr)
+    np.cumsum(indptr, out=indptr)
+    return indptr
 
 
 @njit(cache=True, nogil=True)

@@ -84,6 +84,7 @@ class Workers:
         """Plan ``n_threads`` threads; they start with the context."""
         self._n = n_threads
         self._pool: ThreadPoolExecutor | None = None
+        self._interrupt: Callable[[], bool] | None = None
 
     def __enter__(self) -> Self:
         """Start the threads."""
@@ -103,11 +104,26 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
         _blas.leave()
 
+    @contextmanager
+    def interruptible(self, interrupt: Callable[[], bool] | None) -> Iterator[None]:
+        """Ask before every range of `map` whether to go on; True raises KeyboardInterrupt there."""
+        self._interrupt = interrupt
+        try:
+            yield
+        finally:
+            self._interrupt = None
+
     def map(self, work: Callable[..., Any], ranges: Sequence[tuple[int, int]]) -> list[Any]:
         """Run ``work(start, end)`` on every range; results in the order of the ranges."""
+
+        def run(r: tuple[int, int]) -> Any:
+            if self._interrupt is not None and self._interrupt():
+                raise KeyboardInterrupt
+            return work(*r)
+
         if self._pool is None or len(ranges) < 2:
-            return [work(*r) for r in ranges]
-        return list(self._pool.map(lambda r: work(*r), ranges))
+            return [run(r) for r in ranges]
+        return list(self._pool.map(run, ranges))
 
     def submit(self, work: Callable[[], _T]) -> "Future[_T]":
         """Run ``work`` beside what the caller does next, which asks the future for its result.

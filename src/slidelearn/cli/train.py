@@ -1,17 +1,18 @@
 """`slide train`: fit a model to a dataset, and write it with the record of its epochs."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from slidelearn.cli.interrupt import GracefulStop
-from slidelearn.display import TrainingDisplay, note_console
+from slidelearn.display import TrainingDisplay, answer_console, note_console
 from slidelearn.errors import ConfigError
+from slidelearn.files import atomic_write
 
 if TYPE_CHECKING:
+    from slidelearn.checkpoint import CheckpointPlan
     from slidelearn.datasets import Dataset
 
 __all__ = ["train"]
@@ -48,12 +49,22 @@ def train(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Settings; options win over them.")
     ] = None,
+    checkpoint_every: Annotated[
+        str, typer.Option(metavar="60s|N-steps|never", help="Leave checkpoints in DIR.")
+    ] = "60s",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in DIR.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the memory that the run would take.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train a model on a dataset; what is not given is chosen from the data.
 
     Writes the model and metrics.jsonl, one object per epoch, into DIR. Ctrl-C stops after the step
-    in progress and saves what was learned (exit code 130); a second one gives up at once.
+    in progress and saves what was learned (exit code 130); a second one gives up at once. After
+    that, or after a crash, the same command with --resume goes on and ends as if nothing had been.
     """
     overrides = _overrides(
         config,
@@ -64,8 +75,15 @@ def train(
         seed=seed,
         threads=threads,
     )
+    plan = _plan(folder, checkpoint_every, resume)
+    if resume and _is_done(folder):
+        note_console(quiet=quiet).print(f"{folder} holds a finished model; there is nothing to do")
+        return
     examples, check = _load(data, valid)
-    if _fit_and_save(examples, check, overrides, folder, time_limit, quiet):
+    if dry_run:
+        _print_footprint(examples, overrides)
+        return
+    if _fit_and_save(examples, check, overrides, folder, time_limit, plan, quiet):
         raise typer.Exit(_INTERRUPTED)
 
 
@@ -87,6 +105,27 @@ def _widths(text: str) -> list[int]:
         ) from None
 
 
+def _plan(folder: Path, every: str, resume: bool) -> "CheckpointPlan | None":
+    """Where checkpoints go, how often, and whether to begin with one."""
+    from slidelearn.checkpoint import CheckpointPlan, parse_interval
+
+    if every == "never":
+        if resume:
+            raise ConfigError("--resume needs checkpoints, and --checkpoint-every is never")
+        return None
+    return CheckpointPlan(folder, *parse_interval(every), resume)
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether a run has ended well in a folder, and none has begun after it."""
+    from slidelearn.checkpoint import find_checkpoints
+    from slidelearn.model_file import read_facts
+
+    if find_checkpoints(folder) or not (folder / "config.json").exists():
+        return False
+    return not read_facts(folder).get("interrupted", False)
+
+
 def _load(path: Path, valid: Path | None) -> "tuple[Dataset, Dataset | None]":
     """The training examples, and those to score."""
     from slidelearn.cli.inputs import Columns, load_fitting
@@ -99,12 +138,32 @@ def _load(path: Path, valid: Path | None) -> "tuple[Dataset, Dataset | None]":
     return data, load_fitting(valid, columns)
 
 
+def _print_footprint(data: "Dataset", overrides: dict[str, Any]) -> None:
+    """A table of the memory that a run would take, and how much there is."""
+    from rich.table import Table
+
+    from slidelearn.footprint import available_memory, measure_footprint
+    from slidelearn.rules import choose_config
+
+    need, left = (
+        measure_footprint(data, choose_config(data.X, data.Y, overrides)),
+        available_memory(),
+    )
+    table = Table("part", "MiB")
+    table.columns[1].justify = "right"
+    rows = need._asdict() | {"total": need.total}
+    for name, size in (rows if left is None else rows | {"free": left}).items():
+        table.add_row(name, f"{size / 2**20:,.0f}")
+    answer_console().print(table)
+
+
 def _fit_and_save(
     data: "Dataset",
     valid: "Dataset | None",
     overrides: dict[str, Any],
     folder: Path,
     time_limit: float | None,
+    plan: "CheckpointPlan | None",
     quiet: bool,
 ) -> bool:
     """Train and save; whether Ctrl-C ended the training early.
@@ -112,6 +171,7 @@ def _fit_and_save(
     The folder and the record are made first: if they cannot be written, nobody should have to wait
     for the end of the training to hear of it.
     """
+    from slidelearn.checkpoint import find_checkpoints, remove_checkpoints
     from slidelearn.fitting import FitEvents, fit_model
     from slidelearn.model_file import save_model
     from slidelearn.rules import choose_config
@@ -119,30 +179,59 @@ def _fit_and_save(
     n_epochs = choose_config(data.X, data.Y, overrides).epochs
     folder.mkdir(parents=True, exist_ok=True)
     console, last = note_console(quiet=quiet), dict[str, Any]()
-    with ExitStack() as stack:
-        record = stack.enter_context(open(folder / _METRICS, "w", encoding="utf-8"))
-        stop = stack.enter_context(GracefulStop())
-        display = stack.enter_context(TrainingDisplay(n_epochs, console))
+    resume = plan is not None and plan.resume
+    if not resume and find_checkpoints(folder):
+        console.print(f"{folder} has a checkpoint, which --resume would go on from; beginning anew")
+    record = _Record(folder / _METRICS, keep=resume)
+    with GracefulStop() as stop, TrainingDisplay(n_epochs, console) as display:
 
         def note(epoch: dict[str, Any]) -> None:
-            _write_line(record, epoch)
+            record.add(epoch)
             display.show_epoch(epoch)
             last.update(epoch)
 
-        events = FitEvents(display.show_progress, note, lambda: stop.requested)
-        model = fit_model(
-            data, overrides, valid=valid, time_limit=time_limit, copy=False, events=events
+        events = FitEvents(
+            on_progress=display.show_progress,
+            on_epoch=note,
+            should_interrupt=lambda: stop.requested,
+            on_note=console.print,
         )
-        interrupted = stop.requested or bool(model.facts["interrupted"])
-        model.facts["interrupted"] = interrupted
+        model = fit_model(
+            data,
+            overrides,
+            valid=valid,
+            time_limit=time_limit,
+            copy=False,
+            checkpoints=plan,
+            events=events,
+        )
+        interrupted = bool(model.facts["interrupted"])
         if "recall@5" in last:
             model.facts["recall@5"] = last["recall@5"]
         save_model(model, folder)
+        if not interrupted:
+            remove_checkpoints(folder)
     console.print(f"model {'so far ' if interrupted else ''}saved in {folder}")
     return interrupted
 
 
-def _write_line(stream: IO[str], values: dict[str, Any]) -> None:
-    """Write one JSON object on a line of its own, at once."""
-    stream.write(json.dumps(values) + "\n")
-    stream.flush()
+class _Record:
+    """metrics.jsonl, one object per epoch; ``keep`` keeps those of the epochs before the first."""
+
+    def __init__(self, path: Path, *, keep: bool) -> None:
+        """Make sure that the file can be written."""
+        self._path = path
+        with open(path, "a" if keep else "w", encoding="utf-8"):
+            pass
+        self._begun = not keep
+
+    def add(self, epoch: dict[str, Any]) -> None:
+        """Write the record of an epoch on a line of its own, at once."""
+        if not self._begun:
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            before = [line for line in lines if json.loads(line)["epoch"] < epoch["epoch"]]
+            with atomic_write(self._path) as kept:
+                kept.writelines(line.encode() + b"\n" for line in before)
+            self._begun = True
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(epoch) + "\n")

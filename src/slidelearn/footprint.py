@@ -1,0 +1,195 @@
+"""Footprint: the memory that a training run will take, known before it begins."""
+
+import math
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from slidelearn.config import Config, TableConfig
+from slidelearn.datasets import Dataset
+from slidelearn.errors import SlideError
+from slidelearn.hashing.centroids import sample_size
+from slidelearn.memory import PER_FEATURE
+from slidelearn.optimizers import make_optimizer
+from slidelearn.wide import count_features
+
+__all__ = ["Footprint", "available_memory", "check_memory", "measure_footprint"]
+
+_PROGRAM = 230 * 2**20  # Python, NumPy, SciPy and compiled kernels: 217 to 228 MiB were measured
+_MOST_PARTNERS = 20  # of a label
+
+
+class Footprint(NamedTuple):
+    """Bytes that a run needs at once.
+
+    Attributes
+    ----------
+    data : int
+        Examples and labels.
+    parameters : int
+        Weights of the layers, the wide path and the margins.
+    optimizer : int
+        What the optimizer keeps beside them.
+    tables : int
+        Hash tables, postings of the wide path and of the memory, and company of labels.
+    working : int
+        What training notes about examples and labels, and the program itself.
+    """
+
+    data: int
+    parameters: int
+    optimizer: int
+    tables: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def measure_footprint(
+    data: Dataset, config: Config, *, copy: bool = False, exact: bool = True
+) -> Footprint:
+    """Add up what a run on these data needs.
+
+    Parameters
+    ----------
+    data : Dataset
+        Training examples.
+    config : Config
+        Complete settings.
+    copy : bool
+        Whether the run works on a copy of the data, as `fit_model` does by default.
+    exact : bool
+        Count the weights of the wide path; otherwise an upper bound of them, which takes no time.
+
+    Examples
+    --------
+    >>> data = Dataset(csr_matrix(np.eye(2, dtype=np.float32)), csr_matrix([[1, 0], [0, 1]]))
+    >>> config = Config(hidden=(4,), wide=0.0, neighbours=0, margin=0.0)
+    >>> measure_footprint(data, config).parameters  # (2 + 1) x 4 and 2 x (4 + 1) float32
+    88
+    """
+    X, Y = data.X, data.Y
+    n, (n_features, n_labels) = X.shape[0], (X.shape[1], Y.shape[1])
+    widths = (n_features, *config.hidden)
+    hashed = config.hidden_tables is not None
+    shapes = [(b, a + 1) if hashed else (a + 1, b) for a, b in pairwise(widths)]
+    shapes.append((n_labels, widths[-1] + 1))
+    sparse = config.wide > 0 or config.margin > 0
+    n_pairs = _count_pairs(X, Y, exact=exact) if sparse else 0
+    parameters = 4 * sum(a * b for a, b in shapes)
+    parameters += n_pairs * (4 + 4 * (config.wide > 0) + 4 * (config.margin > 0))
+    optimizer = sum(_state_bytes(config.optimizer, shape) for shape in shapes)
+    optimizer += 4 * n_pairs * (config.wide > 0)
+    tables = 8 * min(n_pairs, n_features * config.tables.postings)
+    if config.tail < n_labels:
+        tables += _table_bytes(config.tables, n_labels, widths[-1])
+    if config.hidden_tables is not None:
+        sizes = pairwise(widths)
+        tables += sum(_table_bytes(config.hidden_tables, b, a) for a, b in sizes)
+    if config.neighbours:
+        tables += 8 * min(X.nnz, n_features * PER_FEATURE) + 4 * n
+        beside = int((np.diff(Y.indptr).astype(np.int64) * (np.diff(Y.indptr) - 1)).sum())
+        tables += 8 * min(beside, n_labels * _MOST_PARTNERS) * (config.cooccurrence > 0)
+    # Rivals of every example, recorded and found, and turned around; six numbers for every label.
+    working = 16 * n * config.n_rivals + 24 * n_labels + _PROGRAM
+    copies = 2 if copy else 1
+    return Footprint(copies * (_bytes(X) + _bytes(Y)), parameters, optimizer, tables, working)
+
+
+def check_memory(data: Dataset, config: Config, *, copy: bool) -> None:
+    """Refuse a run that would not fit.
+
+    Raises
+    ------
+    SlideError
+        If it needs more memory than there is.
+    """
+    left = available_memory()
+    if left is None or measure_footprint(data, config, copy=copy, exact=False).total <= left:
+        return
+    need = measure_footprint(data, config, copy=copy)
+    if need.total > left:
+        parts = ", ".join(f"{name} {_gib(size)}" for name, size in need._asdict().items())
+        raise SlideError(
+            f"training needs {_gib(need.total)} of memory ({parts}), and {_gib(left)} are free; "
+            "choose a smaller hidden width, or train where there is more"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still get, by the machine and by its control group.
+
+    None where the system does not say.
+    """
+    limits = [_machine_memory(), _group_memory(Path("/sys/fs/cgroup"))]
+    known = [limit for limit in limits if limit is not None]
+    return min(known, default=None)
+
+
+def _machine_memory() -> int | None:
+    """What the machine has free, caches included; what it has where it does not say that."""
+    info = Path("/proc/meminfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _group_memory(group: Path) -> int | None:
+    """What a control group (version 2) leaves, or None; its caches count as free."""
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit == "max":
+            return None
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(limit) - used + int(stat.get("inactive_file", 0))
+    except (OSError, ValueError):
+        return None
+
+
+def _count_pairs(X: csr_matrix, Y: csr_matrix, *, exact: bool) -> int:
+    """Pairs of a feature and a label that occur together, or at least as many."""
+    if exact:
+        return int(count_features(X, Y)[-1])
+    most = int((np.diff(X.indptr).astype(np.int64) * np.diff(Y.indptr)).sum())
+    return min(most, int(X.shape[1]) * int(Y.shape[1]))
+
+
+def _state_bytes(optimizer: str, shape: tuple[int, int]) -> int:
+    """Bytes of an optimizer's state for weights of a shape."""
+    pattern = make_optimizer(optimizer, (1, 1))  # 1 where an array is as long as the weights, or 0
+    total = 0
+    for array in (pattern.squares, pattern.first, pattern.second, pattern.steps):
+        sizes = (one * n for one, n in zip(array.shape, shape, strict=False))
+        total += array.itemsize * math.prod(sizes)
+    return total
+
+
+def _table_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
+    """Bytes of one layer's tables, and of what they are made from."""
+    codes = 8 * n_neurons * config.l  # of every neuron, and the neurons of every bucket
+    if config.family != "centroids":
+        return codes + 8 * config.l * (1 << min(config.k, 24))
+    n_buckets = min(n_neurons, config.n_buckets or int(np.ceil(np.sqrt(8 * n_neurons))))
+    sample = 2 * min(n_neurons, sample_size(n_buckets))
+    return int(codes + 4 * (width + 1) * (config.l * n_buckets + sample))
+
+
+def _bytes(matrix: csr_matrix) -> int:
+    return int(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,77 @@
+"""Validation: what is measured after an epoch, and on which examples."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from slidelearn.config import Config
+from slidelearn.datasets import Dataset
+from slidelearn.datasets.dataset import check_dataset
+from slidelearn.errors import DataError
+from slidelearn.metrics import recall_at_k, report
+from slidelearn.model import prepare_features
+from slidelearn.predicting import predict_topk
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
+
+__all__ = ["Check", "make_check"]
+
+_K = 5  # labels that metrics and recall look at
+_SAMPLE = 256  # examples that recall@5 of the index is measured on
+_SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
+_METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
+
+
+class Check(NamedTuple):
+    """What is measured after an epoch, and on which examples.
+
+    Without labels Y, a sample of the training examples serves to measure the index alone.
+    """
+
+    X: csr_matrix
+    Y: csr_matrix | None
+    inverse_propensity: NDArray[np.float64]
+
+    def measure(self, trainer: Trainer, workers: Workers) -> dict[str, float]:
+        """Score the network; percent for P@k and PSP@k, a share for the recall."""
+        network = trainer.network
+        hashed = network.indexes[-1] is not None
+        if self.Y is None and not hashed:
+            return {}
+        exact = predict_topk(network, self.X, _K, exact=True, workers=workers).labels
+        measured: dict[str, float] = {}
+        if hashed:
+            sample = self.X[:_SAMPLE]
+            found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
+            measured["recall@5"] = recall_at_k(found, exact[:_SAMPLE], _K)
+        if self.Y is not None:
+            scores = report(exact, self.Y, self.inverse_propensity)
+            measured |= {name: scores[name] for name in _METRICS} | {"n_valid": len(exact)}
+        return measured
+
+
+def make_check(
+    data: Dataset, valid: Dataset | None, config: Config, weights: NDArray[np.float64]
+) -> Check:
+    """Choose what to measure: the validation examples, or a fixed sample of the training data."""
+    if valid is None:
+        X = data.X[_sample(data.X.shape[0], _SAMPLE, config.seed)]
+        return Check(prepare_features(X, config), None, weights)
+    valid = check_dataset(valid)
+    if valid.X.shape[0] == 0:
+        raise DataError("the validation data have 0 examples; give at least 1, or none of them")
+    if (valid.X.shape[1], valid.Y.shape[1]) != (data.X.shape[1], data.Y.shape[1]):
+        raise DataError(
+            f"the validation data have {valid.X.shape[1]} features and {valid.Y.shape[1]} labels, "
+            f"the training data {data.X.shape[1]} and {data.Y.shape[1]}; they must agree"
+        )
+    size = max(_SCORES // valid.Y.shape[1], _SAMPLE)
+    rows = _sample(valid.X.shape[0], size, config.seed)
+    return Check(prepare_features(valid.X[rows], config), valid.Y[rows], weights)
+
+
+def _sample(n: int, size: int, seed: int) -> NDArray[np.int64]:
+    """At most ``size`` of n rows, ascending."""
+    return np.sort(np.random.default_rng(seed).choice(n, min(n, size), replace=False))

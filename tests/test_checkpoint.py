@@ -1,0 +1,212 @@
+"""Checkpoints: a run that was cut off ends as if it had not been."""
+
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from problems import clusters
+from slidelearn import checkpoint as checkpoint_module
+from slidelearn.checkpoint import (
+    CheckpointPlan,
+    Checkpoints,
+    find_checkpoints,
+    parse_interval,
+    remove_checkpoints,
+)
+from slidelearn.config import Config
+from slidelearn.datasets import Dataset
+from slidelearn.errors import ConfigError, ModelError
+from slidelearn.fitting import FitEvents, fit_model
+from slidelearn.network_arrays import name_arrays
+
+QUICK = {"hidden": [24], "tail": 10, "wide": 10.0, "epochs": 2, "batch_size": 64, "threads": 1}
+KINDS = {
+    "default": {},
+    "calibrated": {"calibration": 40},
+    "trained tables": {"wide": 0, "tables": {"limit": 8, "rebuild_every": 3}},
+    "hashed hidden": {
+        "hidden_tables": {"family": "simhash", "k": 3, "l": 4, "rebuild_every": 4},
+        "optimizer": "adam",
+        "lr": 0.01,
+        "hidden_lr": 0.01,
+    },
+    "no tables": {"tail": 100, "wide": 0, "loss": "bce", "neighbours": 0},
+}
+
+
+def problem():
+    X, Y, _ = clusters()
+    return Dataset(X, Y)
+
+
+def cut_off(folder, settings, step, every=1):
+    """Train until some step is done, and leave checkpoints."""
+    done = []
+    events = FitEvents(on_progress=done.append, should_interrupt=lambda: len(done) >= step)
+    plan = CheckpointPlan(folder, steps=every)
+    return fit_model(problem(), settings, checkpoints=plan, events=events)
+
+
+def resume(folder, settings, notes=None):
+    events = FitEvents(on_note=(notes if notes is not None else []).append)
+    return fit_model(
+        problem(), settings, checkpoints=CheckpointPlan(folder, resume=True), events=events
+    )
+
+
+def assert_same(a, b):
+    ours, theirs = name_arrays(a), name_arrays(b)
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(theirs[name], array, err_msg=name, strict=True)
+    assert a.config == b.config
+    assert (a.facts["epochs"], a.facts["steps"]) == (b.facts["epochs"], b.facts["steps"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_ends_with_the_same_bits(kind, tmp_path):
+    settings = QUICK | KINDS[kind]
+    whole = fit_model(problem(), settings)
+    n_steps = whole.facts["steps"]
+    for step in (1, n_steps // 2, n_steps // 2 + 1, n_steps - 1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        part = cut_off(folder, settings, step)
+        assert part.facts["interrupted"]
+        assert part.facts["steps"] == step
+        notes = []
+        model = resume(folder, settings | {"threads": 2}, notes)
+        assert notes == [f"resumed after {step} steps, 0 s of training"]
+        assert not model.facts["interrupted"]
+        model.config = whole.config
+        assert_same(model, whole)
+
+
+def test_an_older_checkpoint_serves_where_the_newest_is_damaged(tmp_path):
+    whole = fit_model(problem(), QUICK)
+    cut_off(tmp_path, QUICK, 5)
+    old, new = find_checkpoints(tmp_path)
+    data = bytearray(new.read_bytes())
+    data[-100] ^= 1
+    new.write_bytes(data)
+    notes = []
+    assert_same(resume(tmp_path, QUICK, notes), whole)
+    assert notes[0] == f"{new}: damaged, trying the one before"
+    assert notes[1].startswith("resumed after 4 steps")
+    for path in (old, new):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert_same(resume(tmp_path, QUICK, notes), whole)
+    assert len([note for note in notes if note.startswith("resumed")]) == 1
+
+
+def test_two_checkpoints_are_kept_and_those_of_others_replaced(tmp_path):
+    (tmp_path / "checkpoint-of-mine").write_text("mine")
+    cut_off(tmp_path, QUICK, 6)
+    steps = [int(path.name.split("-")[1]) for path in find_checkpoints(tmp_path)]
+    assert steps == [5, 6]
+    cut_off(tmp_path, QUICK | {"seed": 1}, 2)
+    steps = [int(path.name.split("-")[1]) for path in find_checkpoints(tmp_path)]
+    assert steps == [1, 2]
+    remove_checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-of-mine"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.5}, "was written with lr 0.03, this run has 0.5"),
+        ({"seed": 7}, "was written with seed 0, this run has 7"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path, change, message):
+    cut_off(tmp_path, QUICK, 2)
+    with pytest.raises(ModelError, match=message):
+        resume(tmp_path, QUICK | change)
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    cut_off(tmp_path, QUICK, 2)
+    X, Y, _ = clusters(seed=1)
+    with pytest.raises(ModelError, match="was written for other data"):
+        fit_model(Dataset(X, Y), QUICK, checkpoints=CheckpointPlan(tmp_path, resume=True))
+
+
+def test_without_a_checkpoint_a_run_begins_anew(tmp_path):
+    notes = []
+    assert_same(resume(tmp_path / "nowhere", QUICK, notes), fit_model(problem(), QUICK))
+    assert notes == []
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    atomic_write, calls = checkpoint_module.atomic_write, []
+
+    def full_after_two(path):
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        return atomic_write(path)
+
+    monkeypatch.setattr(checkpoint_module, "atomic_write", full_after_two)
+    with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\)"):
+        cut_off(tmp_path, QUICK, 9)
+    monkeypatch.undo()
+    assert_same(resume(tmp_path, QUICK), fit_model(problem(), QUICK))
+
+
+def test_checkpoints_by_time_take_no_more_than_their_share(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    saver = Checkpoints(CheckpointPlan(tmp_path, seconds=60), Config(), problem())
+    assert not saver.is_due(10)
+    now[0] = 60.0
+    assert saver.is_due(10)
+    saver._last_time, saver._cost = 60.0, 5.0
+    now[0] = 60 + 249
+    assert not saver.is_due(11)
+    now[0] = 60 + 250
+    assert saver.is_due(11)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("60s", (60, None)), ("1.5m", (90, None)), ("2h", (7200, None)),
+        ("500-steps", (60, 500)), ("1 step", (60, 1)), (" 20 steps", (60, 20)),
+    ],
+)  # fmt: skip
+def test_intervals(text, expected):
+    assert parse_interval(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "60", "s", "0s", "-5s", "0-steps", "1.5-steps", "5 days"])
+def test_what_is_no_interval(text):
+    with pytest.raises(ConfigError, match="give a time such as 60s"):
+        parse_interval(text)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path):
+    """Twenty times at random moments; with a checkpoint at every step many are in one."""
+    settings = QUICK | {"epochs": 6}
+    whole = fit_model(problem(), settings)
+    rng, kills, began = random.Random(0), 0, time.monotonic()
+    while kills < 20 and time.monotonic() - began < 120:
+        child = os.fork()
+        if child == 0:
+            plan = CheckpointPlan(tmp_path, steps=1, resume=True)
+            try:
+                fit_model(problem(), settings, checkpoints=plan)
+            finally:
+                os._exit(0)
+        time.sleep(rng.uniform(0.0, 0.25))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):  # the run had ended
+            remove_checkpoints(tmp_path)
+        kills += os.WIFSIGNALED(status)
+    assert kills == 20
+    assert_same(resume(tmp_path, settings), whole)

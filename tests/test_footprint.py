@@ -1,0 +1,84 @@
+"""Footprints: what a run will take, before it takes it."""
+
+import pytest
+
+from problems import clusters
+from slidelearn import footprint
+from slidelearn.config import Config
+from slidelearn.datasets import Dataset
+from slidelearn.errors import SlideError
+from slidelearn.fitting import fit_model
+from slidelearn.footprint import available_memory, check_memory, measure_footprint
+from slidelearn.network_arrays import name_arrays
+from slidelearn.rules import choose_config
+
+QUICK = {"hidden": [24], "tail": 10, "epochs": 1, "batch_size": 64, "threads": 1}
+SIMHASH = {"family": "simhash", "k": 3, "l": 4}
+STATES = ("squares", "first", "second", "steps")
+
+
+def problem():
+    X, Y, _ = clusters()
+    return Dataset(X, Y)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"wide": 4.0},
+        {},
+        {"margin": 0.0},
+        {"wide": 4.0, "margin": 0.0, "optimizer": "sgd"},
+        {"hidden": [24, 16], "optimizer": "adam", "lr": 0.01},
+        {"hidden": [24, 16], "hidden_tables": SIMHASH},
+    ],
+)
+def test_parameters_and_optimizers_are_those_of_the_model(changes):
+    data, settings = problem(), QUICK | changes
+    arrays = name_arrays(fit_model(data, settings))
+    need = measure_footprint(data, choose_config(data.X, data.Y, settings))
+    is_state = {name: name.split(".")[-1] in STATES for name in arrays}
+    optimizer = sum(a.nbytes for name, a in arrays.items() if is_state[name])
+    layers = ("hidden.0.weight", "hidden.1.weight", "output.weight")
+    sparse = ("wide.features", "wide.weights", "margins.features", "margins.weights")
+    parameters = sum(arrays[name].nbytes for name in (*layers, *sparse) if name in arrays)
+    assert need.optimizer == optimizer
+    assert need.parameters == parameters
+
+
+def test_a_copy_of_the_data_counts_and_the_bound_is_one():
+    data, config = problem(), Config.from_dict(QUICK)
+    once, twice = (measure_footprint(data, config, copy=copy) for copy in (False, True))
+    assert twice.data == 2 * once.data
+    assert twice.total == once.total + once.data
+    bound = measure_footprint(data, config, exact=False)
+    assert all(most >= size for most, size in zip(bound, once, strict=True))
+    assert bound.parameters > once.parameters
+
+
+def test_a_run_that_does_not_fit_is_refused(monkeypatch):
+    data = problem()
+    config = choose_config(data.X, data.Y, QUICK)
+    need = measure_footprint(data, config, copy=True)
+    monkeypatch.setattr(footprint, "available_memory", lambda: need.total)
+    check_memory(data, config, copy=True)
+    fit_model(data, QUICK)
+    monkeypatch.setattr(footprint, "available_memory", lambda: need.total - 1)
+    with pytest.raises(SlideError, match=r"needs 0\.\d\d GiB of memory \(data .*are free"):
+        fit_model(data, QUICK)
+    monkeypatch.setattr(footprint, "available_memory", lambda: None)
+    check_memory(data, config, copy=True)
+
+
+def test_memory_that_is_free():
+    left = available_memory()
+    assert left is None or 2**20 < left < 2**50
+
+
+def test_a_control_group_limits_the_memory(tmp_path):
+    assert footprint._group_memory(tmp_path) is None
+    for name, text in (("max", "1000"), ("current", "700"), ("stat", "anon 5\ninactive_file 50")):
+        (tmp_path / f"memory.{name}").write_text(text + "\n")
+    assert footprint._group_memory(tmp_path) == 350
+    (tmp_path / "memory.max").write_text("max\n")
+    assert footprint._group_memory(tmp_path) is None
