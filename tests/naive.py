@@ -409,10 +409,11 @@ def stages(found, neurons, logits, biases, votes, limits):
     """Which of an example's neurons are left after two cuts, ascending.
 
     ``found`` maps a neuron to what it weighs, bias included; others weigh no more than the least.
+    Where nothing was found, the logits alone hold the bias.
     The first cut knows that and ``votes``, the second the logits, too.
     """
     least = min(found.values(), default=0.0)
     keys = np.array([found.get(int(n), least) for n in neurons]) + votes
     kept = np.lexsort((neurons, -keys))[: limits[0]]
-    keys = (keys + logits - biases)[kept]
+    keys = (keys + logits - (biases if found else 0))[kept]
     return np.sort(neurons[kept[np.lexsort((neurons[kept], -keys))[: limits[1]]]])

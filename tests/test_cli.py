@@ -203,6 +203,34 @@ def test_a_run_that_begins_anew_says_so_where_a_checkpoint_is(files, capsys):
     assert not left.exists()
 
 
+def test_continue_learns_new_labels_and_keeps_the_old(files, capsys):
+    X, Y = problem(200, 5)[:2]
+    more = csr_matrix((200, 1), dtype=np.uint8).tolil()
+    more[::2] = 1
+    names = [f"label {i}" for i in range(N_LABELS)]
+    save_dataset(Dataset(X, Y, names), files / "named.parquet")
+    new = np.hstack([Y.toarray() * (np.arange(200) % 2 == 1)[:, None], more.toarray()])
+    save_dataset(
+        Dataset(X, csr_matrix(new.astype(np.uint8)), [*names, "new"]), files / "more.parquet"
+    )
+    model, grown = files / "named", files / "grown"
+    options = ("--config", files / "fast.toml")
+    assert run("train", files / "named.parquet", "--model", model, *options) == 0
+    capsys.readouterr()
+    words = ("train", files / "more.parquet", "--model", grown, "--continue", model)
+    assert run(*words, "--epochs", 2) == 0
+    assert "model with 1 new labels saved" in capsys.readouterr().err
+    loaded = load_model(grown)
+    assert loaded.label_names == [*names, "new"]
+    assert loaded.facts["epochs"] == 5
+    assert [record["epoch"] for record in records(grown)] == [4, 5]
+    assert run(*words, "--lr", 0.1, "--valid", files / "test.txt") == 1
+    assert_one_line(capsys, "--continue keeps the settings of the model; leave out lr, valid")
+    bare = ("train", files / "train.txt", "--model", grown, "--continue", model)
+    assert run(*bare) == 1
+    assert_one_line(capsys, "the model has label names and")
+
+
 def test_a_dry_run_prints_the_memory_and_trains_nothing(files, capsys):
     assert train(files, "dry", "--dry-run") == 0
     out, err = capsys.readouterr()
@@ -262,6 +290,22 @@ def test_evaluate_prints_a_table(files, capsys):
     out = capsys.readouterr().out
     for word in ("PSP", "nDCG", "@5", "recall@5 of the index", "50 examples"):
         assert word in out
+
+
+def test_a_recall_may_be_asked_for(files, capsys):
+    folder, data = files / "model", files / "test.txt"
+    assert run("evaluate", folder, data, "--json", "--recall", 0.9) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["recall@5"] > 0.8
+    assert "times as far as by default" in err
+    assert run("predict", folder, data, "--recall", 0.9) == 0
+    assert capsys.readouterr().out.count("\n") == 50
+    assert run("inspect", folder) == 0
+    assert "times as far: " in capsys.readouterr().out
+    assert run("predict", folder, data, "--recall", 2) == 1
+    assert_one_line(capsys, "recall is 2.0, ask for a share")
+    assert run("evaluate", folder, data, "--recall", 0.9, "--exact") == 1
+    assert_one_line(capsys, "--exact finds everything; leave out --recall")
 
 
 # predict

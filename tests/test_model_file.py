@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from safetensors.numpy import load, load_file, save
+from scipy.sparse import csr_matrix
 
 from problems import clusters
 from slidelearn import model_file
@@ -52,7 +53,7 @@ def tamper(folder, change_arrays=None, change_header=None, change_bytes=None):
     name = f"weights-{digest[:16]}.safetensors"
     (folder / name).write_bytes(data)
     header["files"]["weights"] = {"name": name, "bytes": len(data), "sha256": digest}
-    header.pop("checksum")
+    header.pop("checksum", None)
     if change_header is not None:
         change_header(header)
     (folder / "config.json").write_text(json.dumps(header))
@@ -188,6 +189,36 @@ def test_config_json_vouches_for_itself(small_model, tmp_path):
     assert load_model(tmp_path).config.vote == header["config"]["vote"]
 
 
+def test_a_folder_without_derived_arrays_is_read_too(small_model, tmp_path):
+    save_model(small_model, tmp_path)
+    derived = ("postings.", "memory.postings.", "cooccurrence.")
+
+    def leave_out(arrays):
+        for name in [name for name in arrays if name.startswith(derived)]:
+            del arrays[name]
+
+    tamper(tmp_path, change_arrays=leave_out)
+    X, _, _ = clusters(seed=1)
+    here, there = (m.predict_topk(X, 5) for m in (small_model, load_model(tmp_path)))
+    np.testing.assert_array_equal(here.labels, there.labels)
+    np.testing.assert_array_equal(here.scores, there.scores)
+
+
+def test_a_folder_that_is_trusted_is_read_without_a_look(small_model, tmp_path):
+    save_model(trained(names=True), tmp_path)
+    X, _, _ = clusters(seed=1)
+    tops = [load_model(tmp_path, verify=verify).predict_topk(X, 5) for verify in (False, True)]
+    for a, b in zip(*tops, strict=True):
+        np.testing.assert_array_equal(a, b)
+    tamper(tmp_path, change_header=lambda h: h["files"]["weights"].update(sha256="0"))
+    load_model(tmp_path, verify=False)
+    with pytest.raises(ModelError, match="checksum is not that"):
+        load_model(tmp_path)
+    tamper(tmp_path, change_arrays=lambda arrays: arrays.pop("mean"))
+    with pytest.raises(ModelError, match="mean is missing"):
+        load_model(tmp_path, verify=False)
+
+
 def set_entry(name, place, value):
     def change(arrays):
         arrays[name].reshape(-1)[place] = value
@@ -210,6 +241,9 @@ def set_entry(name, place, value):
         (set_entry("wide.indptr", 20, 10**9), "wide.indptr does not cut"),
         (set_entry("memory.features", 5, 60), "memory.features has an id outside of 0 to 59"),
         (set_entry("memory.indptr", 20, 10**9), "memory.indptr does not cut"),
+        (set_entry("postings.labels", 3, 40), "postings.labels has an id outside of 0 to 39"),
+        (set_entry("postings.indptr", 3, 10**9), "postings.indptr does not cut"),
+        (set_entry("memory.postings.labels", 3, -1), "memory.postings.labels has an id outside"),
         (set_entry("memory.labels", 3, 40), "memory.labels has an id outside of 0 to 39"),
         (lambda arrays: arrays.update({"memory.indptr": np.zeros(0, np.int64)}), "does not cut"),
         (
@@ -224,6 +258,20 @@ def test_the_content_of_arrays_is_checked(small_model, tmp_path, change, message
     save_model(small_model, tmp_path)
     tamper(tmp_path, change_arrays=change)
     with pytest.raises(ModelError, match=message):
+        load_model(tmp_path)
+
+
+def test_the_company_of_labels_is_kept_and_checked(tmp_path):
+    X, Y, _ = clusters()
+    pairs = np.maximum(Y.toarray(), np.roll(Y.toarray(), 1, axis=1))  # two labels each
+    model = fit_model(Dataset(X, csr_matrix(pairs)), QUICK | {"cooccurrence": 0.5})
+    save_model(model, tmp_path)
+    together, loaded = (m.network.memory.cooccurrence for m in (model, load_model(tmp_path)))
+    assert len(together.shares) > 0
+    assert loaded.strength == together.strength == 0.5
+    np.testing.assert_array_equal(loaded.partners.neurons, together.partners.neurons)
+    tamper(tmp_path, change_arrays=set_entry("cooccurrence.partners", 3, 40))
+    with pytest.raises(ModelError, match=r"cooccurrence\.partners has an id outside"):
         load_model(tmp_path)
 
 

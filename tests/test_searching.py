@@ -77,12 +77,18 @@ def test_without_cuts_every_neuron_that_was_found_is_scored():
     assert active == whole.active == len(whole.pairs.neurons) == (labels >= 0).sum()
 
 
-def test_a_network_without_postings_computes_all_that_it_finds():
+def test_without_postings_logits_decide():
+    """All that is found is computed, and the largest logits, biases included, are left."""
     network, X = started(predict_logits=1, predict_scores=1, predict_limit=9)
+    network.output.weight[:, -1] *= 100
     network = network._replace(postings=None, memory=None)
     active, labels, _ = searched(network, X, 1)
-    assert active == len(score_retrieved(network, X).pairs.neurons) > N
-    assert (labels >= 0).all()
+    whole = score_retrieved(network, X)
+    assert active == len(whole.pairs.neurons) > N
+    h = hidden_rows(network, sparse_rows(X)).matrix()
+    for i in range(N):
+        own = whole.pairs.neurons[slice(*whole.pairs.indptr[i : i + 2])]
+        assert labels[i, 0] == own[np.argmax(network.output.weight[own] @ h[i])]
 
 
 @pytest.mark.nojit

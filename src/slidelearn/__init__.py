@@ -46,13 +46,16 @@ def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
 
 
-def load(folder: Any) -> "SlideClassifier":
+def load(folder: Any, *, verify: bool = True) -> "SlideClassifier":
     """Read a fitted classifier from a model folder, also of the command line.
 
     Parameters
     ----------
     folder : str or path-like
         What `SlideClassifier.save` or ``slide train --model`` wrote.
+    verify : bool
+        False trusts the content of the files, so that a large model is there at once; for folders
+        that have been read with True before.
 
     Raises
     ------
@@ -70,4 +73,4 @@ def load(folder: Any) -> "SlideClassifier":
     """
     from slidelearn.estimator import SlideClassifier
 
-    return SlideClassifier.load(folder)
+    return SlideClassifier.load(folder, verify=verify)

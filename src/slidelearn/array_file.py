@@ -69,7 +69,15 @@ def encode_arrays(
 
 
 class ArrayFile:
-    """Maps the arrays of a safetensors file whose content nobody vouches for.
+    """Maps the arrays of a safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    trusted : bool
+        For who reads it: whether somebody vouches for the content of the arrays. Header and shapes
+        are checked in any case.
 
     Raises
     ------
@@ -85,9 +93,9 @@ class ArrayFile:
     array([0, 1, 2])
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, trusted: bool = False) -> None:
         """Read the header and map the file."""
-        self.path = path
+        self.path, self.trusted = path, trusted
         opener: Any = safe_open  # comes without types
         try:
             with opener(str(path), framework="numpy") as checked:  # the whole header fits the file

@@ -186,7 +186,7 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
         return Y.toarray() if self._estimator_facts["form"] == "dense" else Y
 
     def predict_topk(
-        self, X: Any, k: int = 5, *, exact: bool = False
+        self, X: Any, k: int = 5, *, exact: bool = False, recall: float | None = None
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Find the k best labels of every example X (n, d).
 
@@ -198,6 +198,9 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
             Labels per example.
         exact : bool
             Score every label; by default only those that the hash tables find, if there are any.
+        recall : float, optional
+            Share of the exact top 5 that a search must find, such as 0.99: it goes as far as that
+            takes, as measured after training, and scores every label if no search finds as much.
 
         Returns
         -------
@@ -210,7 +213,9 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise ConfigError(f"k is {k!r}, choose a whole number of at least 1")
-        top = self.model_.predict_topk(self._features(X), int(k), exact=exact, threads=self._jobs())
+        top = self.model_.predict_topk(
+            self._features(X), int(k), exact=exact, recall=recall, threads=self._jobs()
+        )
         labels = self.classes_[np.maximum(top.labels, 0)]
         labels[top.labels < 0] = _FILL[labels.dtype.kind]
         return labels, top.scores
@@ -275,17 +280,18 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
         save_model(self.model_, folder)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
+    def load(cls, folder: str | os.PathLike[str], *, verify: bool = True) -> Self:
         """Read a fitted classifier from a folder that `save` or the command line wrote.
 
-        Its parameters are the settings that the model was trained with.
+        Its parameters are the settings that the model was trained with. Without ``verify`` the
+        content of the files is trusted, and even a large model is there in some 20 ms.
 
         Raises
         ------
         ModelError
             If there is no model, or it is damaged or from a newer version.
         """
-        model = load_model(folder)
+        model = load_model(folder, verify=verify)
         settings = model.config.to_dict()
         seed, threads = settings.pop("seed"), settings.pop("threads")
         classifier = cls(random_state=seed, n_jobs=threads or None, config=settings)

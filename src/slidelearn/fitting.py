@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from slidelearn.footprint import check_memory
 from slidelearn.growing import grow_network
 from slidelearn.metrics import propensity
 from slidelearn.model import Model, prepare_features, scale_rows
+from slidelearn.reach import Reach
 from slidelearn.rules import choose_config
 from slidelearn.training import EpochReport, Progress, Trainer
 from slidelearn.validation import Check, make_check
@@ -227,6 +228,7 @@ class _Run:
     saver: Checkpoints | None = None
     stopped: bool = False
     interrupted: bool = False
+    reaches: list[Reach] = field(default_factory=list)
     epoch_began: float | None = None  # None between epochs
 
     def train(self, epochs: int, workers: Workers) -> None:
@@ -244,7 +246,7 @@ class _Run:
                 if last:
                     with workers.interruptible(self.events.should_interrupt):
                         self.finish(workers)
-                self.tell(done, workers)
+                self.tell(done, workers, last=last)
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()
                 self.interrupted = self.stopped = True
@@ -294,8 +296,11 @@ class _Run:
             self.trainer.fit_index(depth, self.data.X, workers)
         self.trainer.seconds += self.trainer.index_seconds - before
 
-    def tell(self, done: EpochReport, workers: Workers) -> None:
-        """Measure and pass on the record of an epoch."""
+    def tell(self, done: EpochReport, workers: Workers, *, last: bool) -> None:
+        """Measure and pass on the record of an epoch; at the end, how far searches must go."""
+        if self.events.on_epoch is None and not last:
+            return
+        measured, self.reaches = self.check.measure(self.trainer, workers, last=last)
         if self.events.on_epoch is None:
             return
         record = {
@@ -307,7 +312,7 @@ class _Run:
             "active_share": list(done.active_share),
             "index_seconds": self.trainer.index_seconds,
         }
-        self.events.on_epoch(record | self.check.measure(self.trainer, workers))
+        self.events.on_epoch(record | measured)
 
     def facts(self) -> dict[str, Any]:
         """What the model keeps about the run."""
@@ -319,6 +324,7 @@ class _Run:
             "train_seconds": self.trainer.seconds,
             "compile_seconds": self.compile_seconds,
             "interrupted": self.interrupted,
+            "reaches": [list(reach) for reach in self.reaches],
             "slidelearn": slidelearn.__version__,
         }
 

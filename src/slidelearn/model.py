@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
+from slidelearn.errors import ConfigError, ModelError
 from slidelearn.network import Network
 from slidelearn.predicting import TopK, all_scores, predict_topk
+from slidelearn.reach import Reach, check_recall, choose_scale
 from slidelearn.workers import PIECE, Workers
 
 __all__ = ["Model", "prepare_features", "scale_rows"]
@@ -47,12 +49,59 @@ class Model:
         """Whether the output layer has tables, so that prediction need not score every neuron."""
         return self.network.indexes[-1] is not None
 
-    def predict_topk(self, X: csr_matrix, k: int, *, exact: bool = False, threads: int = 0) -> TopK:
-        """Find the k best labels of every example X (n, d), canonical float32 CSR, unscaled."""
+    @property
+    def reaches(self) -> list[Reach]:
+        """What searches of every scale find of the exact top 5, measured after training.
+
+        Raises
+        ------
+        ModelError
+            If the facts of the model hold something else.
+        """
+        try:
+            return [Reach(*map(float, reach)) for reach in self.facts.get("reaches", [])]
+        except (TypeError, ValueError):
+            raise ModelError("the reaches among the facts of the model are damaged") from None
+
+    def predict_topk(
+        self,
+        X: csr_matrix,
+        k: int,
+        *,
+        exact: bool = False,
+        recall: float | None = None,
+        threads: int = 0,
+    ) -> TopK:
+        """Find the k best labels of every example X (n, d), canonical float32 CSR, unscaled.
+
+        With a ``recall``, the search goes as far as it must to find that share of the exact top 5;
+        see `scale_for`.
+        """
+        scale = None if exact else 1.0 if recall is None else self.scale_for(recall)
         ready = prepare_features(X, self.config)
         n_threads = 1 if X.shape[0] <= PIECE else threads or self.config.n_threads
         with Workers(n_threads) as workers:
-            return predict_topk(self.network, ready, k, exact=exact, workers=workers)
+            return predict_topk(
+                self.network, ready, k, exact=scale is None, workers=workers, scale=scale or 1.0
+            )
+
+    def scale_for(self, recall: float) -> float | None:
+        """How far a search must go for a recall, as a multiple; None where only a scan finds that.
+
+        Raises
+        ------
+        ConfigError
+            If it is no share, or nothing was measured after the training.
+        """
+        check_recall(recall)
+        if not self.hashed:
+            return None
+        if not self.reaches:
+            raise ConfigError(
+                "the recall of this model was not measured, since its training was interrupted or "
+                "an older version trained it; train it again, or ask for no recall"
+            )
+        return choose_scale(self.reaches, recall)
 
     def scores(self, X: csr_matrix, threads: int = 0) -> NDArray[np.float32]:
         """Logits of every label, dense (n, n_labels)."""

@@ -11,15 +11,17 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.array_file import ArrayFile
 from slidelearn.config import Config, TableConfig
+from slidelearn.cooccurrence import Cooccurrence
 from slidelearn.errors import DataError, ModelError
 from slidelearn.hashing import Centring, HashFamily, restore_family
 from slidelearn.index import NeuronIndex
-from slidelearn.layers import Layer
+from slidelearn.layers import Layer, Pairs
 from slidelearn.margins import Margins
 from slidelearn.memory import Memory, make_memory
 from slidelearn.model import Model
 from slidelearn.network import Network, with_postings
 from slidelearn.optimizers import Optimizer, make_optimizer
+from slidelearn.postings import Postings
 from slidelearn.tables import build_tables
 from slidelearn.wide import Wide
 
@@ -62,6 +64,24 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
             "memory.label_indptr": labels.indptr,
             "memory.labels": labels.neurons,
         }
+    return arrays | _derived_arrays(network)
+
+
+def _derived_arrays(network: Network) -> dict[str, NDArray[Any]]:
+    """What could be made again from the rest, but in seconds where mapping it takes none."""
+    arrays: dict[str, NDArray[Any]] = {}
+    if network.postings is not None:
+        arrays |= {f"postings.{part}": a for part, a in network.postings._asdict().items()}
+    if network.memory is not None:
+        near, together = network.memory.postings, network.memory.cooccurrence
+        arrays |= {
+            "memory.postings.indptr": near.indptr,
+            "memory.postings.labels": near.labels,
+            "memory.postings.weights": near.weights,
+            "cooccurrence.indptr": together.partners.indptr,
+            "cooccurrence.partners": together.partners.neurons,
+            "cooccurrence.shares": together.shares,
+        }
     return arrays
 
 
@@ -78,16 +98,18 @@ def name_layers(network: Network) -> dict[str, NDArray[Any]]:
 
 
 def read_network(
-    path: Path, config: Config, n_features: int, n_labels: int
+    path: Path, config: Config, n_features: int, n_labels: int, *, trusted: bool = False
 ) -> tuple[Network, NDArray[np.float64]]:
     """Read a network and the inverse propensities of its labels.
+
+    The content of a trusted file is not looked at.
 
     Raises
     ------
     ModelError
         If an array is missing, or its shape or content does not fit the settings.
     """
-    file = ArrayFile(path)
+    file = ArrayFile(path, trusted=trusted)
     hidden: list[Layer] = []
     indexes: list[NeuronIndex | None] = []
     tables = config.hidden_tables
@@ -113,7 +135,11 @@ def read_network(
     mean = file.take("mean", np.float32, (widths[-1],))
     inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
     network = Network(tuple(hidden), mean, output, wide, tuple(indexes), None, memory, margins)
-    return with_postings(network), inverse_propensity
+    if "postings.bias" not in file:  # the first versions left it out
+        return with_postings(network), inverse_propensity
+    bias = file.take("postings.bias", np.float32, (n_labels,))
+    postings = _read_postings(file, "postings", n_features, bias)
+    return network._replace(postings=postings), inverse_propensity
 
 
 def layer_names(network: Network) -> Iterator[str]:
@@ -241,26 +267,53 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
     label_indptr, labels = _read_rows(file, names, len(indptr) - 1, n_labels)
     values = file.take("memory.values", np.float32, (len(features),))
     n = len(indptr) - 1
-    return make_memory(
-        csr_matrix((values, features, indptr), (n, n_features)),
-        csr_matrix((np.ones(len(labels), np.uint8), labels, label_indptr), (n, n_labels)),
-        limit=config.neighbours,
-        strength=config.vote,
-        cooccurrence=config.cooccurrence,
-    )
+    if "cooccurrence.shares" not in file:  # the first versions left that and postings out
+        return make_memory(
+            csr_matrix((values, features, indptr), (n, n_features)),
+            csr_matrix((np.ones(len(labels), np.uint8), labels, label_indptr), (n, n_labels)),
+            limit=config.neighbours,
+            strength=config.vote,
+            cooccurrence=config.cooccurrence,
+        )
+    examples = Wide(indptr, features, values, np.empty(0, np.float32))
+    postings = _read_postings(file, "memory.postings", n_features, np.zeros(n, np.float32))
+    names = ("cooccurrence.indptr", "cooccurrence.partners")
+    partners = Pairs(*_read_rows(file, names, n_labels, n_labels, ascending=False))
+    shares = file.take("cooccurrence.shares", np.float32, (len(partners.neurons),))
+    together = Cooccurrence(partners, shares, config.cooccurrence if len(shares) else 0.0)
+    known = Pairs(label_indptr, labels)
+    return Memory(examples, known, postings, n_labels, config.neighbours, config.vote, together)
+
+
+def _read_postings(
+    file: ArrayFile, name: str, n_features: int, bias: NDArray[np.float32]
+) -> Postings:
+    """Tables over rows of features, as many as there are biases."""
+    names = (f"{name}.indptr", f"{name}.labels")
+    indptr, labels = _read_rows(file, names, n_features, len(bias), ascending=False)
+    return Postings(indptr, labels, file.take(f"{name}.weights", np.float32, labels.shape), bias)
 
 
 def _read_rows(
-    file: ArrayFile, names: tuple[str, str], n_rows: int | None, n_columns: int
+    file: ArrayFile,
+    names: tuple[str, str],
+    n_rows: int | None,
+    n_columns: int,
+    *,
+    ascending: bool = True,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Row starts and columns of a CSR structure; these are in bounds and ascend in a row."""
+    """Row starts and columns of a CSR structure; these are in bounds, and may ascend in a row."""
     indptr = file.take(names[0], np.int64, (None if n_rows is None else n_rows + 1,))
     columns = file.take(names[1], np.int32, (None,))
     size = len(columns)
+    if file.trusted:
+        return indptr, columns
     if not len(indptr) or indptr[0] != 0 or indptr[-1] != size or (np.diff(indptr) < 0).any():
         raise ModelError(f"{file.path}: {names[0]} does not cut {size} entries into rows")
     if size and not (columns.min() >= 0 and columns.max() < n_columns):
         raise ModelError(f"{file.path}: {names[1]} has an id outside of 0 to {n_columns - 1}")
+    if not ascending:
+        return indptr, columns
     falls = columns[1:] <= columns[:-1]
     falls[indptr[(indptr > 0) & (indptr < size)] - 1] = False
     if falls.any():

@@ -50,7 +50,9 @@ def _company(network: Network) -> Cooccurrence | None:
     return together if together is not None and together.strength else None
 
 
-def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, workers: Workers) -> TopK:
+def predict_topk(
+    network: Network, X: csr_matrix, k: int, *, exact: bool, workers: Workers, scale: float = 1.0
+) -> TopK:
     """Find the k best labels of every example X (n, d), a canonical float32 matrix.
 
     Parameters
@@ -66,6 +68,8 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
         whose neurons are all active in training has no tables and is always scored in full.
     workers : Workers
         Threads.
+    scale : float
+        How far a search goes, see `slidelearn.searching.search`.
     """
     n, together = X.shape[0], _company(network)
     width = k if together is None else max(k, CANDIDATES)
@@ -82,7 +86,7 @@ def predict_topk(network: Network, X: csr_matrix, k: int, *, exact: bool, worker
 
     def find(start: int, end: int) -> int:
         rows = X if end - start == n else X[start:end]
-        return search(network, rows, labels[start:end], scores[start:end])
+        return search(network, rows, labels[start:end], scores[start:end], scale)
 
     whole = exact or network.indexes[-1] is None
     active = workers.map(scan, pieces(n, _EXAMPLES)) if whole else workers.map(find, pieces(n))

@@ -5,6 +5,7 @@ them decides whose logits are computed, and these decide which neurons are looke
 wide path and in the margins, which takes longest.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.cooccurrence import Cooccurrence, rank_again
 from slidelearn.heap import insert, offer
+from slidelearn.index import Lookup
 from slidelearn.layers import Pairs, pair_logits
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import Votes, add_pair_votes, find_votes, room_for_votes
@@ -108,7 +110,11 @@ def score_retrieved(network: Network, X: csr_matrix) -> Retrieved:
 
 
 def search(
-    network: Network, X: csr_matrix, labels: NDArray[np.int64], scores: NDArray[np.float32]
+    network: Network,
+    X: csr_matrix,
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    scale: float = 1.0,
 ) -> int:
     """Find the best neurons of examples X (n, d).
 
@@ -120,6 +126,8 @@ def search(
         Features, scaled as in training.
     labels, scores : int64 and float32 arrays of shape (n, k)
         -1 and -inf; they are filled with the best, as far as so many were found.
+    scale : float
+        Times as many neurons as the settings say may be found, and be left by each stage.
 
     Returns
     -------
@@ -128,22 +136,30 @@ def search(
     """
     index, memory, k = network.indexes[-1], network.memory, labels.shape[1]
     assert index is not None
-    cut = Cut(max(index.config.predict_logits, k), max(index.config.predict_scores, k))
+    config = index.config
+    sizes = (config.predict_logits, config.predict_scores)
+    cut = Cut(*(max(_scaled(size, scale), k) for size in sizes))
     if network.postings is None:  # which alone say something before logits are computed
         cut = cut._replace(logits=ALL.logits)
-    found = _find_and_score(network, X, cut)
+    found = _find_and_score(network, X, cut, scale)
     together = None if memory is None else memory.cooccurrence
     _rank(found, *strengths(network), together, room(network), labels, scores)
     return found.active
 
 
-def _find_and_score(network: Network, X: csr_matrix, cut: Cut) -> Retrieved:
+def _scaled(size: int, scale: float) -> int:
+    """A size times a scale, at least 1."""
+    return max(1, math.ceil(size * scale))
+
+
+def _find_and_score(network: Network, X: csr_matrix, cut: Cut, scale: float = 1.0) -> Retrieved:
     """Look examples X (n, d) up and score what ``cut`` leaves of what is found."""
     x = sparse_rows(X)
     h = hidden_rows(network, x)
     index, memory, scratch = network.indexes[-1], network.memory, room(network)
     assert index is not None
-    found, more = find_labels(network, x, h, index.predict_size)
+    size = Lookup(*(_scaled(part, scale) for part in index.predict_size))
+    found, more = find_labels(network, x, h, size)
     if memory is None:
         votes = Votes(Pairs(np.zeros(x.n + 1, np.int64), np.empty(0, np.int32)), _NOTHING)
     else:
@@ -159,9 +175,9 @@ def _sparse_scores(network: Network) -> _Sparse | None:
     if margins is not None:
         weights = _NOTHING if wide is None else wide.weights
         return _Sparse(margins.path, weights, margins.bias)
-    return (
-        None if wide is None else _Sparse(wide._replace(weights=_NOTHING), wide.weights, _NOTHING)
-    )
+    if wide is None:
+        return None
+    return _Sparse(wide._replace(weights=_NOTHING), wide.weights, _NOTHING)
 
 
 @njit(cache=True, nogil=True)
@@ -193,8 +209,7 @@ def _score_found(
     active = len(places)
     logits = np.empty(active, np.float32)
     pair_logits(h, weight, pairs, logits)
-    for p in range(active):  # what was found has the bias in its key, as the logit has
-        keys[p] += logits[p] - BIAS_INPUT * weight[pairs.neurons[p], -1]
+    _add_logits(found, pairs, logits, weight, keys)
     pairs, places = _keep(pairs, keys, cut.scores)
     shares, logits = shares[places], logits[places]
     hinges = np.zeros(len(places), np.float32)
@@ -202,9 +217,8 @@ def _score_found(
         path = sparse.margins
         hits = find_hits(x, path, pairs, scratch)
         if len(sparse.wide) > 0:
-            add_pair_scores(
-                Wide(path.indptr, path.features, sparse.wide, path.squares), hits, logits
-            )
+            wide = Wide(path.indptr, path.features, sparse.wide, path.squares)
+            add_pair_scores(wide, hits, logits)
         if len(sparse.bias) > 0:
             for p in range(len(places)):
                 hinges[p] = sparse.bias[pairs.neurons[p]]
@@ -232,6 +246,22 @@ def _add_found(
             keys[p] += least + scratch[pairs.neurons[p]]
         for p in range(start, end):
             scratch[found.pairs.neurons[p]] = 0
+
+
+@njit(cache=True, nogil=True)
+def _add_logits(
+    found: Found,
+    pairs: Pairs,
+    logits: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    keys: NDArray[np.float32],
+) -> None:
+    """Add logits to the keys of pairs, both (n_pairs,); the bias, if both hold it, only once."""
+    for i in range(len(pairs.indptr) - 1):
+        twice = found.pairs.indptr[i + 1] > found.pairs.indptr[i]
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            bias = BIAS_INPUT * weight[pairs.neurons[p], -1] if twice else np.float32(0)
+            keys[p] += logits[p] - bias
 
 
 @njit(cache=True, nogil=True)

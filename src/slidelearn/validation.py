@@ -13,6 +13,7 @@ from slidelearn.errors import DataError
 from slidelearn.metrics import recall_at_k, report
 from slidelearn.model import prepare_features
 from slidelearn.predicting import predict_topk
+from slidelearn.reach import Reach, measure_reaches
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
 
@@ -34,22 +35,30 @@ class Check(NamedTuple):
     Y: csr_matrix | None
     inverse_propensity: NDArray[np.float64]
 
-    def measure(self, trainer: Trainer, workers: Workers) -> dict[str, float]:
-        """Score the network; percent for P@k and PSP@k, a share for the recall."""
+    def measure(
+        self, trainer: Trainer, workers: Workers, *, last: bool = False
+    ) -> tuple[dict[str, float], list[Reach]]:
+        """Score the network; percent for P@k and PSP@k, a share for the recall.
+
+        Also what searches of every scale find, if this is the ``last`` time.
+        """
         network = trainer.network
         hashed = network.indexes[-1] is not None
         if self.Y is None and not hashed:
-            return {}
+            return {}, []
         exact = predict_topk(network, self.X, _K, exact=True, workers=workers).labels
         measured: dict[str, float] = {}
+        reaches: list[Reach] = []
         if hashed:
             sample = self.X[:_SAMPLE]
+            if last:
+                reaches = measure_reaches(network, sample, exact[:_SAMPLE], workers)
             found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
             measured["recall@5"] = recall_at_k(found, exact[:_SAMPLE], _K)
         if self.Y is not None:
             scores = report(exact, self.Y, self.inverse_propensity)
             measured |= {name: scores[name] for name in _METRICS} | {"n_valid": len(exact)}
-        return measured
+        return measured, reaches
 
 
 def make_check(

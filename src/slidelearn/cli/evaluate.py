@@ -23,30 +23,36 @@ def evaluate(
     exact: Annotated[
         bool, typer.Option("--exact", help="Score every neuron, not only retrieved ones.")
     ] = False,
+    recall: Annotated[
+        float | None, typer.Option(metavar="X", help="Search as far as that takes, such as 0.99.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a model: P@k, PSP@k, nDCG@k, time, and recall of its hash tables."""
-    from slidelearn.cli.inputs import Columns, load_fitting
+    from slidelearn.cli.inputs import Columns, load_fitting, note_reach
     from slidelearn.model_file import load_model
 
     model = load_model(folder)
     network = model.network
     columns = Columns(network.n_features, network.n_labels, model.feature_names, model.label_names)
-    measured = _measure(model, load_fitting(file, columns), exact)
+    note_reach(model, recall, exact=exact)
+    measured = _measure(model, load_fitting(file, columns), exact, recall)
     if as_json:
         print(json.dumps(measured))
     else:
         _print_table(measured, f"{file} · {'every neuron' if exact else 'retrieved neurons'}")
 
 
-def _measure(model: "Model", data: "Dataset", exact: bool) -> dict[str, float]:
+def _measure(
+    model: "Model", data: "Dataset", exact: bool, recall: float | None
+) -> dict[str, float]:
     """Everything that is reported; percent for metrics, shares for the rest."""
     from slidelearn.metrics import report
 
     n, k = data.X.shape[0], max(_KS)
-    model.predict_topk(data.X[:1], k, exact=exact)  # compiles, which is not timed
+    model.predict_topk(data.X[:1], k, exact=exact, recall=recall)  # compiles, which is not timed
     began = time.perf_counter()
-    top = model.predict_topk(data.X, k, exact=exact)
+    top = model.predict_topk(data.X, k, exact=exact, recall=recall)
     seconds = time.perf_counter() - began
     scores = report(top.labels, data.Y, model.inverse_propensity, _KS)
     return scores | {
@@ -54,11 +60,11 @@ def _measure(model: "Model", data: "Dataset", exact: bool) -> dict[str, float]:
         "seconds": seconds,
         "ms_per_example": 1000 * seconds / n,
         "active_share": top.active / (n * model.network.n_labels),
-        f"recall@{k}": _recall(model, data, k),
+        f"recall@{k}": _recall(model, data, k, recall),
     }
 
 
-def _recall(model: "Model", data: "Dataset", k: int) -> float:
+def _recall(model: "Model", data: "Dataset", k: int, recall: float | None) -> float:
     """Share of the exact top k that hashed prediction finds, on a sample; 1 without tables."""
     import numpy as np
 
@@ -68,9 +74,8 @@ def _recall(model: "Model", data: "Dataset", k: int) -> float:
         return 1.0
     n = data.X.shape[0]
     sample = np.sort(np.random.default_rng(0).permutation(n)[:_SAMPLE])
-    found, best = (
-        model.predict_topk(data.X[sample], k, exact=exact).labels for exact in (False, True)
-    )
+    best = model.predict_topk(data.X[sample], k, exact=True).labels
+    found = model.predict_topk(data.X[sample], k, recall=recall).labels
     return recall_at_k(found, best, k)
 
 

@@ -1,7 +1,7 @@
 """Inputs: data files read so that they fit a model, or the data it is trained on."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -9,9 +9,12 @@ from scipy.sparse import csr_matrix
 from slidelearn.datasets import Dataset, load_dataset
 from slidelearn.datasets.streams import split_compression
 from slidelearn.display import note_console
-from slidelearn.errors import DataError
+from slidelearn.errors import ConfigError, DataError
 
-__all__ = ["Columns", "load_features", "load_fitting"]
+if TYPE_CHECKING:
+    from slidelearn.model import Model
+
+__all__ = ["Columns", "load_features", "load_fitting", "load_growing", "note_reach"]
 
 
 class Columns(NamedTuple):
@@ -69,6 +72,57 @@ def load_fitting(path: Path, columns: Columns) -> Dataset:
             "use a file with the labels that it was trained on"
         )
     return data
+
+
+def load_growing(path: Path, columns: Columns) -> Dataset:
+    """Read a file whose features are those of ``columns``, and whose labels may be more.
+
+    Labels are matched by name if there are names: those that ``columns`` lacks come behind the
+    others, in the order of the file. Ids stay what they are.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, has other features, or names where the other has none.
+    """
+    data, known = load_features(path, columns), columns.label_names
+    if (data.label_names is None) != (known is None):
+        named, bare = ("the model", path) if data.label_names is None else (path, "the model")
+        raise DataError(
+            f"{path}: {named} has label names and {bare} has none; new labels can be told from "
+            "known ones only if both have names, or neither"
+        )
+    if data.label_names is not None and known is not None:
+        ids = set(known)
+        names = known + [name for name in data.label_names if name not in ids]
+        return data._replace(
+            Y=_match_labels(path, data.Y, data.label_names, names), label_names=names
+        )
+    width = max(data.Y.shape[1], columns.n_labels)
+    shape = (data.Y.shape[0], width)
+    return data._replace(Y=csr_matrix((data.Y.data, data.Y.indices, data.Y.indptr), shape))
+
+
+def note_reach(model: "Model", recall: float | None, *, exact: bool) -> None:
+    """Say on standard error what a search for a recall will do.
+
+    Raises
+    ------
+    ConfigError
+        If that is no recall, is asked of an exact scan, or was not measured.
+    """
+    if recall is None:
+        return
+    if exact:
+        raise ConfigError("--exact finds everything; leave out --recall")
+    scale = model.scale_for(recall)
+    console = note_console()
+    if scale is None:
+        console.print(f"no search finds {recall:g} of the exact top 5: every neuron is scored")
+        return
+    found = next(reach.checked for reach in model.reaches if reach.scale == scale)
+    console.print(f"searching {scale:g} times as far as by default, which found {found:.3f} of the "
+                  "exact top 5 of other training examples")  # fmt: skip
 
 
 def _states_widths(path: Path) -> bool:

@@ -170,4 +170,8 @@ def _summary(model: "Model") -> str:
             "recall@5 of the index: "
             + (f"{recall:.3f} at the end of training" if recall is not None else "not measured")
         )
+        lines += [
+            f"  {reach.scale:g} times as far: {reach.recall:.3f}, and {reach.checked:.3f} on others"
+            for reach in model.reaches
+        ]
     return "\n".join(lines)

@@ -26,6 +26,9 @@ def predict(
     exact: Annotated[
         bool, typer.Option("--exact", help="Score every neuron, not only retrieved ones.")
     ] = False,
+    recall: Annotated[
+        float | None, typer.Option(metavar="X", help="Search as far as that takes, such as 0.99.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here, not to standard output.")
     ] = None,
@@ -36,7 +39,7 @@ def predict(
     """
     if k < 1:
         raise ConfigError(f"-k is {k}, ask for at least 1 label")
-    from slidelearn.cli.inputs import Columns, load_features
+    from slidelearn.cli.inputs import Columns, load_features, note_reach
     from slidelearn.datasets.streams import file_errors
     from slidelearn.files import atomic_write
     from slidelearn.model_file import load_model
@@ -45,7 +48,8 @@ def predict(
     n_labels = model.network.n_labels
     columns = Columns(model.network.n_features, n_labels, model.feature_names, None)
     data = load_features(file, columns)
-    top = model.predict_topk(data.X, min(k, n_labels), exact=exact)
+    note_reach(model, recall, exact=exact)
+    top = model.predict_topk(data.X, min(k, n_labels), exact=exact, recall=recall)
     lines = (line.encode() for line in _lines(top, model.label_names))
     if output is None:
         sys.stdout.buffer.writelines(lines)

@@ -55,6 +55,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in DIR.")
     ] = False,
+    continue_: Annotated[
+        Path | None,
+        typer.Option("--continue", metavar="DIR", help="Train this model further, on new data."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the memory that the run would take.")
     ] = False,
@@ -65,6 +69,7 @@ def train(
     Writes the model and metrics.jsonl, one object per epoch, into DIR. Ctrl-C stops after the step
     in progress and saves what was learned (exit code 130); a second one gives up at once. After
     that, or after a crash, the same command with --resume goes on and ends as if nothing had been.
+    With --continue a model learns new examples and labels, and keeps what it knows.
     """
     overrides = _overrides(
         config,
@@ -75,6 +80,11 @@ def train(
         seed=seed,
         threads=threads,
     )
+    if continue_ is not None:
+        _refuse_with_continue(overrides, valid=valid, time_limit=time_limit, resume=resume or None)
+        if _continue(continue_, data, folder, epochs or 1, quiet):
+            raise typer.Exit(_INTERRUPTED)
+        return
     plan = _plan(folder, checkpoint_every, resume)
     if resume and _is_done(folder):
         note_console(quiet=quiet).print(f"{folder} holds a finished model; there is nothing to do")
@@ -213,6 +223,46 @@ def _fit_and_save(
             remove_checkpoints(folder)
     console.print(f"model {'so far ' if interrupted else ''}saved in {folder}")
     return interrupted
+
+
+def _refuse_with_continue(overrides: dict[str, Any], **options: Any) -> None:
+    """A model that is trained further keeps its settings; only the number of epochs is new."""
+    given = {name for name, value in options.items() if value is not None}
+    given |= overrides.keys() - {"epochs"}
+    if given:
+        names = ", ".join(sorted(name.replace("_", "-") for name in given))
+        raise ConfigError(f"--continue keeps the settings of the model; leave out {names}")
+
+
+def _continue(source: Path, data: Path, folder: Path, epochs: int, quiet: bool) -> bool:
+    """Train a model further and save it; whether Ctrl-C ended that early."""
+    from slidelearn.cli.inputs import Columns, load_growing
+    from slidelearn.fitting import FitEvents, continue_model
+    from slidelearn.model_file import load_model, save_model
+
+    model = load_model(source)
+    n_features, n_labels = model.network.n_features, model.network.n_labels
+    columns = Columns(n_features, n_labels, model.feature_names, model.label_names)
+    examples = load_growing(data, columns)
+    folder.mkdir(parents=True, exist_ok=True)
+    console, before = note_console(quiet=quiet), int(model.facts["epochs"])
+    record = _Record(folder / _METRICS, keep=folder.resolve() == source.resolve())
+    with GracefulStop() as stop, TrainingDisplay(before + epochs, console) as display:
+
+        def note(epoch: dict[str, Any]) -> None:
+            record.add(epoch)
+            display.show_epoch(epoch)
+
+        events = FitEvents(
+            on_progress=display.show_progress,
+            on_epoch=note,
+            should_interrupt=lambda: stop.requested,
+        )
+        model = continue_model(model, examples, epochs=epochs, events=events)
+        save_model(model, folder)
+    n_new = model.network.n_labels - n_labels
+    console.print(f"model with {n_new} new labels saved in {folder}")
+    return bool(model.facts["interrupted"])
 
 
 class _Record:
