@@ -276,7 +276,7 @@ def test_parquet_of_label_names(tmp_path):
         (table([[0], [1, 1]], [[0], [3]], [[1.0], [1.0]]), "Y row 1: id 1 appears twice"),
         (table([[0], [1]], [[0], [-3]], [[1.0], [1.0]]), "X row 1: id -3 is out of bounds"),
         (table([[0], [1]], [[0], [1]], [[1.0], [np.inf]]), "X row 1, column 1: value inf"),
-        (table([[0]], [[0]], None), "expected one column 'values'; found labels, indices"),
+        (table([[0]], [[0]], None), "expected one column 'values'; found \\['labels"),
         (table([[0]], [[0.5]], [[1.0]]), "'indices' has type.*expected lists of integers"),
         (table([0], [[0]], [[1.0]]), "'labels' has type int64"),
         (table([[0]], [[0]], [["x"]]), "'values' has type.*expected lists of numbers"),
@@ -297,6 +297,18 @@ def test_malformed_parquet(tmp_path, rows, fragment):
     pq.write_table(rows, tmp_path / "a.parquet")
     with pytest.raises(DataError, match=rf"a\.parquet: .*{fragment}"):
         load_dataset(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", [b"a\nlues", b"\xedalues", b"\xff\xfeues"])
+def test_parquet_with_strange_column_names(tmp_path, name):
+    """Such files were found by mutating good ones."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(table([[0]], [[0]], [[1.0]]), path)
+    assert path.read_bytes().count(b"values") > 0
+    path.write_bytes(path.read_bytes().replace(b"values", name))
+    with pytest.raises(DataError) as caught:
+        load_dataset(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_equal_datasets_make_equal_files(tmp_path):

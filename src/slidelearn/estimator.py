@@ -284,7 +284,7 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
         """Read a fitted classifier from a folder that `save` or the command line wrote.
 
         Its parameters are the settings that the model was trained with. Without ``verify`` the
-        content of the files is trusted, and even a large model is there in some 20 ms.
+        content of the files is trusted, and even a large model is there in some 10 ms.
 
         Raises
         ------

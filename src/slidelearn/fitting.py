@@ -25,6 +25,7 @@ from slidelearn.model import Model, prepare_features, scale_rows
 from slidelearn.reach import Reach
 from slidelearn.rules import choose_config
 from slidelearn.training import EpochReport, Progress, Trainer
+from slidelearn.trimming import trim_memory
 from slidelearn.validation import Check, make_check
 from slidelearn.workers import Workers
 
@@ -260,6 +261,7 @@ class _Run:
         if self.whole is not None:
             n = self.data.X.shape[0]
             self.trainer.calibrate(self.whole.X, self.whole.Y, n, workers)
+        trim_memory()
 
     def elapsed(self) -> float:
         """Seconds of training so far, also in the middle of an epoch."""

@@ -15,7 +15,7 @@ from slidelearn.workers import Workers
 
 __all__ = ["Reach", "check_recall", "choose_scale", "measure_reaches"]
 
-_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _ENOUGH = 0.999  # recall from which on nothing further is tried
 
 

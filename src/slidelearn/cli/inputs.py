@@ -134,7 +134,7 @@ def _states_widths(path: Path) -> bool:
 
         try:
             return b"slidelearn" in (pq.read_schema(path).metadata or {})
-        except pa.ArrowException:
+        except (pa.ArrowException, UnicodeDecodeError):
             return True  # reading it in full names what is wrong
     return extension not in (".svm", ".svmlight", ".libsvm")
 

@@ -65,7 +65,7 @@ def load(
     try:
         with file_errors(path), pq.ParquetFile(path) as file:
             return _read_table(file, n_features, n_labels)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter of a column's name
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not Parquet, truncated or corrupt ({reason})") from None
     except DataError as error:
@@ -248,7 +248,7 @@ def _check_columns(schema: Any) -> dict[str, Any]:
     kinds = {}
     for name, (items, fits) in needed.items():
         if schema.names.count(name) != 1:
-            raise DataError(f"expected one column {name!r}; found {', '.join(schema.names)}")
+            raise DataError(f"expected one column {name!r}; found {schema.names}")
         kind = schema.field(name).type
         is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
         if not is_list or not fits(kind.value_type):
