@@ -82,7 +82,7 @@ def train(
     )
     if continue_ is not None:
         _refuse_with_continue(overrides, valid=valid, time_limit=time_limit, resume=resume or None)
-        if _continue(continue_, data, folder, epochs or 1, quiet):
+        if _continue(continue_, data, folder, 1 if epochs is None else epochs, quiet):
             raise typer.Exit(_INTERRUPTED)
         return
     plan = _plan(folder, checkpoint_every, resume)
