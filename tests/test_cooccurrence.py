@@ -30,7 +30,7 @@ def dense_shares(found):
 def test_partners_are_those_that_occur_most_often(seed, most, longest):
     Y = random_labels(N, N_LABELS, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cooccurrence_module, "_PARTNERS", most)
+        patch.setattr(cooccurrence_module, "PARTNERS", most)
         shares = dense_shares(count_cooccurrence(Y, 1.0))
     expected = naive.cooccurrence(Y.toarray(), most)
     assert_allclose(shares, expected, rtol=1e-6)

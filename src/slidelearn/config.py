@@ -58,6 +58,10 @@ class TableConfig:
         if self.n_buckets is not None:
             _check_range("n_buckets", self.n_buckets, 1, 2**31 - 1)
 
+    def buckets_for(self, n_neurons: int) -> int:
+        """Buckets of centroids for a layer of so many neurons."""
+        return min(n_neurons, self.n_buckets or math.ceil(math.sqrt(8 * n_neurons)))
+
 
 @dataclass(frozen=True)
 class Config:

@@ -18,10 +18,10 @@ from slidelearn.heap import insert, offer
 from slidelearn.layers import Pairs, examples_of, pairs_of
 from slidelearn.scratch import check_room, zeros
 
-__all__ = ["CANDIDATES", "Cooccurrence", "count_cooccurrence", "rank_again"]
+__all__ = ["CANDIDATES", "PARTNERS", "Cooccurrence", "count_cooccurrence", "rank_again"]
 
 CANDIDATES = 20  # best labels of an example that are ranked again; 10 and 60 gain as much
-_PARTNERS = 20  # of a label, at most
+PARTNERS = 20  # of a label, at most
 _LABELS = 50  # of an example, at most: longer lists are counted at a high price and say little
 _DOUBT = 3.0  # examples by which a label seems more frequent than it is
 _FLOOR = 0.01  # chance at which a partner's gain begins to grow with its logarithm
@@ -64,7 +64,7 @@ def count_cooccurrence(Y: csr_matrix, strength: float) -> Cooccurrence:
         return Cooccurrence(nobody, np.empty(0, np.float32), 0.0)
     most = np.zeros(n_labels + 1, np.int64)
     _bound(labels, most[1:])
-    np.minimum(most, _PARTNERS, out=most)
+    np.minimum(most, PARTNERS, out=most)
     indptr = np.cumsum(most)
     partners, shares = np.empty(indptr[-1], np.int32), np.zeros(indptr[-1], np.float32)
     sizes = np.zeros(n_labels + 1, np.int64)

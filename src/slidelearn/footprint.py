@@ -10,17 +10,17 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config, TableConfig
+from slidelearn.cooccurrence import PARTNERS
 from slidelearn.datasets import Dataset
 from slidelearn.errors import SlideError
 from slidelearn.hashing.centroids import sample_size
 from slidelearn.memory import PER_FEATURE
-from slidelearn.optimizers import make_optimizer
+from slidelearn.optimizers import make_optimizer, state_shapes
 from slidelearn.wide import count_features
 
 __all__ = ["Footprint", "available_memory", "check_memory", "measure_footprint"]
 
 _PROGRAM = 230 * 2**20  # Python, NumPy, SciPy and compiled kernels: 217 to 228 MiB were measured
-_MOST_PARTNERS = 20  # of a label
 
 
 class Footprint(NamedTuple):
@@ -96,7 +96,7 @@ def measure_footprint(
     if config.neighbours:
         tables += 8 * min(X.nnz, n_features * PER_FEATURE) + 4 * n
         beside = int((np.diff(Y.indptr).astype(np.int64) * (np.diff(Y.indptr) - 1)).sum())
-        tables += 8 * min(beside, n_labels * _MOST_PARTNERS) * (config.cooccurrence > 0)
+        tables += 8 * min(beside, n_labels * PARTNERS) * (config.cooccurrence > 0)
     # Rivals of every example, recorded and found, and turned around; six numbers for every label.
     working = 16 * n * config.n_rivals + 24 * n_labels + _PROGRAM
     copies = 2 if copy else 1
@@ -169,12 +169,11 @@ def _count_pairs(X: csr_matrix, Y: csr_matrix, *, exact: bool) -> int:
 
 def _state_bytes(optimizer: str, shape: tuple[int, int]) -> int:
     """Bytes of an optimizer's state for weights of a shape."""
-    pattern = make_optimizer(optimizer, (1, 1))  # 1 where an array is as long as the weights, or 0
-    total = 0
-    for array in (pattern.squares, pattern.first, pattern.second, pattern.steps):
-        sizes = (one * n for one, n in zip(array.shape, shape, strict=False))
-        total += array.itemsize * math.prod(sizes)
-    return total
+    pattern = make_optimizer(optimizer, (1, 1))
+    return sum(
+        getattr(pattern, name).itemsize * math.prod(sizes)
+        for name, sizes in state_shapes(optimizer, shape).items()
+    )
 
 
 def _table_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
@@ -182,7 +181,7 @@ def _table_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
     codes = 8 * n_neurons * config.l  # of every neuron, and the neurons of every bucket
     if config.family != "centroids":
         return codes + 8 * config.l * (1 << min(config.k, 24))
-    n_buckets = min(n_neurons, config.n_buckets or int(np.ceil(np.sqrt(8 * n_neurons))))
+    n_buckets = config.buckets_for(n_neurons)
     sample = 2 * min(n_neurons, sample_size(n_buckets))
     return int(codes + 4 * (width + 1) * (config.l * n_buckets + sample))
 

@@ -106,7 +106,7 @@ class NeuronIndex:
         n, options = len(weight), {}
         sample = np.arange(n)
         if self.config.family == "centroids":
-            n_buckets = min(n, self.config.n_buckets or int(np.ceil(np.sqrt(8 * n))))
+            n_buckets = self.config.buckets_for(n)
             options = {"n_buckets": n_buckets}
             size = min(n, sample_size(n_buckets))
             sample = np.sort(np.random.default_rng(self.seed).choice(n, size, replace=False))

@@ -20,7 +20,7 @@ from slidelearn.margins import Margins
 from slidelearn.memory import Memory, make_memory
 from slidelearn.model import Model
 from slidelearn.network import Network, with_postings
-from slidelearn.optimizers import Optimizer, make_optimizer
+from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
 from slidelearn.postings import Postings
 from slidelearn.tables import build_tables
 from slidelearn.wide import Wide
@@ -166,12 +166,9 @@ def _read_layer(
 ) -> Layer:
     """Weights of one layer, and its optimizer with exactly the arrays that its kind needs."""
     weight = file.take(f"{name}.weight", np.float32, shape)
-    pattern = make_optimizer(optimizer, (1, 1))  # 1 where an array is as long as the weights, or 0
-    states = {}
-    for state in _STATES:
-        like = getattr(pattern, state)
-        size = tuple(one * n for one, n in zip(like.shape, shape, strict=False))
-        states[state] = file.take(f"{name}.{state}", like.dtype.type, size)
+    pattern, states = make_optimizer(optimizer, (1, 1)), {}
+    for state, size in state_shapes(optimizer, shape).items():
+        states[state] = file.take(f"{name}.{state}", getattr(pattern, state).dtype.type, size)
     return Layer(weight, Optimizer(pattern.kind, **states), hashed)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Optimizer", "Step", "make_optimizer", "move_row"]
+__all__ = ["Optimizer", "Step", "make_optimizer", "move_row", "state_shapes"]
 
 _ADAGRAD, _SGD, _ADAM = 0, 1, 2
 _KINDS = {"adagrad": _ADAGRAD, "sgd": _SGD, "adam": _ADAM}
@@ -65,6 +65,21 @@ def make_optimizer(name: str, shape: tuple[int, int]) -> Optimizer:
         np.zeros(moments, np.float32),
         np.zeros(moments[0], np.int64),
     )
+
+
+def state_shapes(name: str, shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the state's arrays for weights (n, d), without making them.
+
+    Examples
+    --------
+    >>> state_shapes("adagrad", (3, 2))
+    {'squares': (3,), 'first': (0, 0), 'second': (0, 0), 'steps': (0,)}
+    """
+    pattern = make_optimizer(name, (1, 1))  # 1 where an array is as long as the weights, or 0
+    return {
+        state: tuple(one * n for one, n in zip(getattr(pattern, state).shape, shape, strict=False))
+        for state in Optimizer._fields[1:]
+    }
 
 
 @njit(cache=True, nogil=True, fastmath=True)

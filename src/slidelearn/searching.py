@@ -84,9 +84,7 @@ class Retrieved(NamedTuple):
 
     def scores(self, vote: float, margin: float) -> NDArray[np.float32]:
         """Sum them up, weighted: (n_pairs,)."""
-        scores = self.logits + np.float32(vote) * self.shares
-        scores -= np.float32(margin) * self.hinges
-        return scores
+        return _add_up(self, vote, margin)
 
 
 def strengths(network: Network) -> tuple[float, float]:
@@ -295,6 +293,14 @@ def _keep(pairs: Pairs, keys: NDArray[np.float32], limit: int) -> tuple[Pairs, N
 
 
 @njit(cache=True, nogil=True)
+def _add_up(found: Retrieved, vote: float, margin: float) -> NDArray[np.float32]:
+    """Scores of all pairs, (n_pairs,): logits, shares of votes and hinges, weighted."""
+    scores = found.logits + np.float32(vote) * found.shares
+    scores -= np.float32(margin) * found.hinges
+    return scores
+
+
+@njit(cache=True, nogil=True)
 def _rank(
     found: Retrieved,
     vote: float,
@@ -305,9 +311,7 @@ def _rank(
     scores: NDArray[np.float32],
 ) -> None:
     """Keep the best k of every example, labels and scores (n, k), and rank them by company."""
-    sums = found.logits + np.float32(vote) * found.shares
-    sums -= np.float32(margin) * found.hinges
-    keep_best(found.pairs, sums, labels, scores)
+    keep_best(found.pairs, _add_up(found, vote, margin), labels, scores)
     if together is not None:  # noqa: SIM102 - as one condition, Numba compiles it for None, too
         if together.strength > 0:
             rank_again(together, labels, scores, scratch)
