@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from problems import clusters
 from slidelearn import checkpoint as checkpoint_module
@@ -17,11 +18,13 @@ from slidelearn.checkpoint import (
     parse_interval,
     remove_checkpoints,
 )
-from slidelearn.config import Config
 from slidelearn.datasets import Dataset
-from slidelearn.errors import ConfigError, ModelError
-from slidelearn.fitting import FitEvents, fit_model
+from slidelearn.errors import ConfigError, ModelError, SlideError
+from slidelearn.fitting import FitEvents, continue_model, fit_model
 from slidelearn.network_arrays import name_arrays
+from slidelearn.rules import choose_config
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
 
 QUICK = {"hidden": [24], "tail": 10, "wide": 10.0, "epochs": 2, "batch_size": 64, "threads": 1}
 KINDS = {
@@ -160,15 +163,56 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
 def test_checkpoints_by_time_take_no_more_than_their_share(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    saver = Checkpoints(CheckpointPlan(tmp_path, seconds=60), Config(), problem())
-    assert not saver.is_due(10)
+    config, data = choose_config(problem().X, problem().Y, QUICK), problem()
+    with Workers(1) as workers:
+        trainer = Trainer.start(config, data.X, data.Y, workers)
+    saver = Checkpoints(CheckpointPlan(tmp_path, seconds=60), config, data)
+    now[0] = 59.0
+    assert not saver.is_due(trainer)
     now[0] = 60.0
-    assert saver.is_due(10)
+    assert saver.is_due(trainer)  # small, so the first is taken to cost next to nothing
     saver._last_time, saver._cost = 60.0, 5.0
     now[0] = 60 + 249
-    assert not saver.is_due(11)
+    assert not saver.is_due(trainer)
     now[0] = 60 + 250
-    assert saver.is_due(11)
+    assert saver.is_due(trainer)
+    monkeypatch.setattr(checkpoint_module, "_SPEED", 100.0)
+    saver = Checkpoints(CheckpointPlan(tmp_path, seconds=60), config, data)
+    now[0] += 60
+    assert not saver.is_due(trainer)  # and a large one is waited for
+
+
+def test_a_model_that_learns_more_is_resumed_with_the_same_bits(tmp_path):
+    more = Dataset(*clusters(n=200, seed=1)[:2])
+    more = more._replace(Y=csr_matrix((more.Y.data, more.Y.indices, more.Y.indptr), (200, 43)))
+    more.Y.indices[:6] = [40, 40, 41, 41, 42, 42]  # new labels
+    whole = continue_model(fit_model(problem(), QUICK), more, epochs=2)
+    done = []
+    events = FitEvents(on_progress=done.append, should_interrupt=lambda: len(done) >= 5)
+    plan = CheckpointPlan(tmp_path, steps=2)
+    part = continue_model(
+        fit_model(problem(), QUICK), more, epochs=2, checkpoints=plan, events=events
+    )
+    assert part.facts["interrupted"]
+    plan = CheckpointPlan(tmp_path, resume=True)
+    with pytest.raises(ModelError, match="was written for another model"):
+        continue_model(part, more, epochs=2, checkpoints=plan)
+    resumed = continue_model(fit_model(problem(), QUICK), more, epochs=2, checkpoints=plan)
+    assert_same(resumed, whole)
+
+
+def test_a_network_that_has_diverged_leaves_the_checkpoint_before(tmp_path):
+    cut_off(tmp_path, QUICK, 3)
+    kept = find_checkpoints(tmp_path)
+    data = problem()
+    config = choose_config(data.X, data.Y, QUICK)
+    with Workers(1) as workers:
+        trainer = Trainer.start(config, data.X, data.Y, workers)
+    trainer.network.output.weight[3, 2] = np.nan
+    saver = Checkpoints(CheckpointPlan(tmp_path, resume=True), config, data)
+    with pytest.raises(SlideError, match=r"diverged in epoch 1 .* in the output layer .* lr 0\.03"):
+        saver.write(trainer, 1.0)
+    assert find_checkpoints(tmp_path) == kept
 
 
 @pytest.mark.parametrize(

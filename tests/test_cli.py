@@ -231,6 +231,52 @@ def test_continue_learns_new_labels_and_keeps_the_old(files, capsys):
     assert_one_line(capsys, "the model has label names and")
 
 
+class StopsSoon:
+    """Ctrl-C after a few steps."""
+
+    asked = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    @property
+    def requested(self):
+        self.asked += 1
+        return self.asked > 4
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_continue_is_interrupted_and_resumed(files, capsys, monkeypatch, in_place):
+    first = files / f"first {in_place}"
+    target = first if in_place else files / "further"
+    assert train(files, first.name, "--epochs", 1) == 0
+    more = ("train", files / "train.txt", "--continue", first, "--model", target, "--epochs", 2)
+    assert run(*more[:-4], "--model", files / "at once", *more[-2:]) == 0
+    monkeypatch.setattr(sys.modules["slidelearn.cli.train"], "GracefulStop", StopsSoon)
+    before = name_arrays(load_model(first))
+    capsys.readouterr()
+    assert run(*more) == 130
+    said = "is as it was; --resume goes on" if in_place else "model so far with 0 new labels"
+    assert said in capsys.readouterr().err
+    for name, array in name_arrays(load_model(first)).items():
+        np.testing.assert_array_equal(array, before[name])
+    assert find_checkpoints(target)
+    monkeypatch.undo()
+    assert run(*more, "--resume") == 0
+    assert "resumed after" in capsys.readouterr().err
+    assert not find_checkpoints(target)
+    resumed, whole = (name_arrays(load_model(path)) for path in (target, files / "at once"))
+    for name, array in whole.items():
+        np.testing.assert_array_equal(resumed[name], array, err_msg=name)
+    assert [record["epoch"] for record in records(target)] == ([1, 2, 3] if in_place else [2, 3])
+    if not in_place:
+        assert run(*more, "--resume") == 0
+        assert "there is nothing to do" in capsys.readouterr().err
+
+
 def test_a_dry_run_prints_the_memory_and_trains_nothing(files, capsys):
     assert train(files, "dry", "--dry-run") == 0
     out, err = capsys.readouterr()

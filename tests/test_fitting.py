@@ -1,6 +1,7 @@
 """The path from data to a model: what is learned, recorded and refused, and how it may end."""
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from slidelearn.datasets import Dataset
 from slidelearn.errors import ConfigError, DataError, SlideError
 from slidelearn.fitting import FitEvents, continue_model, fit_model
 from slidelearn.growing import _join_wide
+from slidelearn.network_arrays import name_arrays
 from slidelearn.training import Trainer
 from slidelearn.wide import make_wide
 
@@ -192,11 +194,64 @@ def test_an_interrupt_while_margins_are_fitted_ends_them(monkeypatch):
     assert model.facts["epochs"] == QUICK["epochs"]
 
 
-def test_divergence_names_the_learning_rate():
+def unsorted(matrix):
+    """The same entries, with every row's columns from last to first."""
+    matrix, end = matrix.tocsr().copy(), 0
+    for start, end in pairwise(matrix.indptr):
+        matrix.indices[start:end] = matrix.indices[start:end][::-1]
+        matrix.data[start:end] = matrix.data[start:end][::-1]
+    matrix.has_sorted_indices = False
+    return matrix
+
+
+def doubled(matrix):
+    """Every entry in two halves."""
+    twice = csr_matrix(matrix, dtype=np.float64)
+    indptr = 2 * twice.indptr
+    return csr_matrix(
+        (np.repeat(twice.data, 2) / 2, np.repeat(twice.indices, 2), indptr), twice.shape
+    )
+
+
+def long_indices(matrix):
+    """Indices of 64 bits."""
+    matrix = matrix.tocsr().copy()
+    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
+    return matrix
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda m: m.astype(np.float64),
+        lambda m: m.toarray().astype(">f8"),
+        lambda m: np.asfortranarray(m.toarray()),
+        lambda m: np.repeat(m.toarray(), 2, axis=1)[:, ::2],  # not contiguous
+        lambda m: m.tocsc(),
+        lambda m: m.tocoo(),
+        lambda m: m.tolil(),
+        unsorted,
+        doubled,
+        long_indices,
+    ],
+)
+def test_the_form_of_the_data_does_not_matter(form):
+    data = dataset()
+    plain = fit_model(data, QUICK)
+    given = Dataset(form(data.X), data.Y if form is doubled else form(data.Y))
+    model = fit_model(given, QUICK)
+    for name, array in name_arrays(plain).items():
+        np.testing.assert_array_equal(name_arrays(model)[name], array, err_msg=name)
+
+
+def test_divergence_names_the_layer_and_the_learning_rate():
     wild = QUICK | {"lr": 1e6, "optimizer": "sgd", "loss": "hinge", "wide": 0}
     with (
         np.errstate(all="ignore"),
-        pytest.raises(SlideError, match=r"diverged in epoch 1 .* lr 1e\+06.*set lr to 100000"),
+        pytest.raises(
+            SlideError,
+            match=r"diverged in epoch 1 .* in the .*output layer.* lr 1e\+06.* lr to 100000",
+        ),
     ):
         fit_model(dataset(), wild)
 

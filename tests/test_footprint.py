@@ -8,7 +8,7 @@ from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.errors import SlideError
 from slidelearn.fitting import fit_model
-from slidelearn.footprint import available_memory, check_memory, measure_footprint
+from slidelearn.footprint import check_memory, measure_footprint
 from slidelearn.network_arrays import name_arrays
 from slidelearn.rules import choose_config
 
@@ -68,17 +68,3 @@ def test_a_run_that_does_not_fit_is_refused(monkeypatch):
         fit_model(data, QUICK)
     monkeypatch.setattr(footprint, "available_memory", lambda: None)
     check_memory(data, config, copy=True)
-
-
-def test_memory_that_is_free():
-    left = available_memory()
-    assert left is None or 2**20 < left < 2**50
-
-
-def test_a_control_group_limits_the_memory(tmp_path):
-    assert footprint._group_memory(tmp_path) is None
-    for name, text in (("max", "1000"), ("current", "700"), ("stat", "anon 5\ninactive_file 50")):
-        (tmp_path / f"memory.{name}").write_text(text + "\n")
-    assert footprint._group_memory(tmp_path) == 350
-    (tmp_path / "memory.max").write_text("max\n")
-    assert footprint._group_memory(tmp_path) is None

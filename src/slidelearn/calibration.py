@@ -21,12 +21,13 @@ from slidelearn.scratch import zeros
 from slidelearn.searching import Retrieved, keep_best, score_retrieved
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["Strengths", "choose_strengths", "hold_out", "with_strengths"]
+__all__ = ["Strengths", "choose_strengths", "hold_out", "move_back", "with_strengths"]
 
 _VOTES = (0.75, 1.5, 3.0, 5.0, 8.0)
 _MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
 _FREQUENCIES = (0.0, -0.2, -0.1, 0.1, 0.2, 0.3)
 _COOCCURRENCES = (0.0, 0.2, 0.4, 0.6, 0.8)
+_BLOCK = 2**14  # rows that move at a time
 _RANKS = (1, 3, 5)  # whose precisions count alike
 
 
@@ -62,6 +63,34 @@ def hold_out(n: int, size: int, seed: int) -> NDArray[np.bool_]:
     marks = np.zeros(n, np.bool_)
     marks[np.random.default_rng((seed, 4)).permutation(n)[: min(size, n // 2)]] = True
     return marks
+
+
+def move_back(rows: csr_matrix, marks: NDArray[np.bool_]) -> csr_matrix:
+    """Put marked rows behind the others, in place; among themselves they stay in order.
+
+    Returns the others, not copied. What is not marked moves block by block: the rows may be more
+    than memory holds.
+
+    Examples
+    --------
+    >>> rows = csr_matrix([[1, 0], [0, 2], [3, 4]])
+    >>> move_back(rows, np.array([True, False, False])).toarray().tolist(), rows.toarray().tolist()
+    ([[0, 2], [3, 4]], [[0, 2], [3, 4], [1, 0]])
+    """
+    indptr, counts, end = rows.indptr, np.diff(rows.indptr), 0
+    moved = rows[np.flatnonzero(marks)]
+    for first in range(0, len(marks), _BLOCK):
+        last = min(first + _BLOCK, len(marks))
+        kept = np.repeat(~marks[first:last], counts[first:last])
+        stop = end + int(np.count_nonzero(kept))
+        for values in (rows.indices, rows.data):
+            values[end:stop] = values[indptr[first] : indptr[last]][kept]
+        end = stop
+    rows.indices[end:], rows.data[end:] = moved.indices, moved.data
+    n = len(marks) - moved.shape[0]
+    np.cumsum(np.concatenate((counts[~marks], counts[marks])), out=indptr[1:])
+    arrays = rows.data[:end], rows.indices[:end], indptr[: n + 1]
+    return csr_matrix(arrays, (n, rows.shape[1]))
 
 
 def choose_strengths(

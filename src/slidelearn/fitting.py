@@ -7,16 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 import slidelearn
-from slidelearn.calibration import hold_out
+from slidelearn.calibration import hold_out, move_back
 from slidelearn.checkpoint import CheckpointPlan, Checkpoints
 from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.datasets.dataset import check_dataset
+from slidelearn.divergence import refuse_diverged
 from slidelearn.errors import DataError, SlideError
 from slidelearn.footprint import check_memory
 from slidelearn.growing import grow_network
@@ -143,8 +142,7 @@ def fit_model(
         ready, whole = _parts(data, config, copy)
         with workers.interruptible(events.should_interrupt):
             trainer = Trainer.start(config, ready.X, ready.Y, workers)
-        if saver is not None and saver.restore(trainer, events.note):
-            events.note(f"resumed after {trainer.step} steps, {trainer.seconds:.0f} s of training")
+        _restore(saver, trainer, events)
         trainer.time_limit = limit * (_STEPS if config.margin else 1.0)
         run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit, whole, saver)
         run.train(config.epochs - trainer.epoch, workers)
@@ -159,6 +157,7 @@ def continue_model(
     data: Dataset,
     *,
     epochs: int,
+    checkpoints: CheckpointPlan | None = None,
     events: FitEvents = FitEvents(),  # noqa: B008 - a tuple, hence immutable
 ) -> Model:
     """Train a model further on more examples, which may have labels that it has never seen.
@@ -174,6 +173,8 @@ def continue_model(
         Examples with the model's features, and at least the model's labels.
     epochs : int
         Passes over ``data``.
+    checkpoints : CheckpointPlan, optional
+        See `fit_model`. To go on from one takes the same model and the same data.
     events : FitEvents
         Hooks, see `fit_model`.
 
@@ -183,6 +184,8 @@ def continue_model(
         If there are no examples, the features differ or labels are missing.
     SlideError
         If the loss becomes infinite or NaN.
+    ModelError
+        If a checkpoint cannot be written, or is of another model, data or settings.
     """
     data = _checked(data)
     n_known = model.network.n_labels
@@ -194,11 +197,13 @@ def continue_model(
     config = replace(model.config, epochs=epochs, schedule="constant")
     compile_seconds = compile_kernels(config, *_widths(data))
     weights = np.concatenate([model.inverse_propensity, propensity(data.Y)[n_known:]])
-    check = make_check(data, None, config, weights)
+    check, done = make_check(data, None, config, weights), model.facts
+    saver = None
+    if checkpoints is not None:
+        saver = Checkpoints(checkpoints, config, data, first=done["steps"])
     with Workers(config.n_threads) as workers:
         ready = data._replace(X=prepare_features(data.X, config))
         network, own = grow_network(model.network, config, ready.X, ready.Y, workers)
-        done = model.facts
         trainer = Trainer(
             config,
             network,
@@ -208,11 +213,18 @@ def continue_model(
             seconds=done["train_seconds"],
         )
         trainer.make_tables(ready.X, workers)
-        run = _Run(trainer, ready, check, events, compile_seconds)
-        run.train(epochs, workers)
+        _restore(saver, trainer, events)
+        run = _Run(trainer, ready, check, events, compile_seconds, saver=saver)
+        run.train(epochs - (trainer.epoch - done["epochs"]), workers)
     facts = done | {"n_examples": done["n_examples"] + data.X.shape[0]} | run.facts()
     names = model.label_names if data.label_names is None else data.label_names
     return Model(model.config, trainer.network, names, model.feature_names, weights, facts)
+
+
+def _restore(saver: Checkpoints | None, trainer: Trainer, events: FitEvents) -> None:
+    """Go on from a checkpoint, if there is one and it should be."""
+    if saver is not None and saver.restore(trainer, events.note):
+        events.note(f"resumed after {trainer.step} steps, {trainer.seconds:.0f} s of training")
 
 
 @dataclass
@@ -271,12 +283,7 @@ class _Run:
     def show(self, progress: Progress) -> None:
         """Pass progress on, and give up if the network has diverged."""
         if not math.isfinite(progress.loss):
-            config = self.trainer.config
-            raise SlideError(
-                f"training diverged in epoch {progress.epoch} (loss {progress.loss}) with lr "
-                f"{config.lr:g}, hidden_lr {config.hidden_lr:g}, wide_lr {config.wide_lr:g}; set "
-                f"lr to {config.lr / 10:g} or less, or scale the features"
-            )
+            refuse_diverged(self.trainer, progress.loss)
         if self.events.on_progress is not None:
             self.events.on_progress(progress)
 
@@ -284,7 +291,7 @@ class _Run:
         """Say whether this step is the last."""
         interrupt, stop = self.events.should_interrupt, self.events.should_stop
         interrupted = interrupt is not None and interrupt()
-        if self.saver is not None and (interrupted or self.saver.is_due(self.trainer.step)):
+        if self.saver is not None and (interrupted or self.saver.is_due(self.trainer)):
             self.saver.write(self.trainer, self.elapsed())
         if interrupted:
             raise KeyboardInterrupt
@@ -353,26 +360,7 @@ def _parts(data: Dataset, config: Config, copy: bool) -> tuple[Dataset, Dataset 
     if not (config.calibration and config.calibrates(data.Y.shape[1])):
         return whole, None
     held = hold_out(data.X.shape[0], config.calibration, config.seed)
-    n = len(held) - int(np.count_nonzero(held))
-    for rows in (whole.X, whole.Y):
-        _move_back(rows, held)
-    return whole._replace(X=_first(whole.X, n), Y=_first(whole.Y, n)), whole
-
-
-def _move_back(rows: csr_matrix, marks: NDArray[np.bool_]) -> None:
-    """Put marked rows behind the others, in place; among themselves they stay in order."""
-    counts = np.diff(rows.indptr)
-    entries = np.repeat(marks, counts)
-    for values, moved in ((rows.data, entries), (rows.indices, entries), (counts, marks)):
-        values[:] = np.concatenate((values[~moved], values[moved]))
-    np.cumsum(counts, out=rows.indptr[1:])
-
-
-def _first(rows: csr_matrix, n: int) -> csr_matrix:
-    """The first n rows, not copied."""
-    end = rows.indptr[n]
-    arrays = rows.data[:end], rows.indices[:end], rows.indptr[: n + 1]
-    return csr_matrix(arrays, (n, rows.shape[1]))
+    return whole._replace(X=move_back(whole.X, held), Y=move_back(whole.Y, held)), whole
 
 
 def _widths(data: Dataset) -> tuple[int, int]:

@@ -1,9 +1,7 @@
 """Footprint: the memory that a training run will take, known before it begins."""
 
 import math
-import os
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +10,15 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import Config, TableConfig
 from slidelearn.cooccurrence import PARTNERS
 from slidelearn.datasets import Dataset
+from slidelearn.datasets.column import is_mapped
 from slidelearn.errors import SlideError
 from slidelearn.hashing.centroids import sample_size
+from slidelearn.machine import available_memory
 from slidelearn.memory import PER_FEATURE
 from slidelearn.optimizers import make_optimizer, state_shapes
 from slidelearn.wide import count_features
 
-__all__ = ["Footprint", "available_memory", "check_memory", "measure_footprint"]
+__all__ = ["Footprint", "check_memory", "measure_footprint"]
 
 _PROGRAM = 230 * 2**20  # Python, NumPy, SciPy and compiled kernels: 217 to 228 MiB were measured
 
@@ -123,42 +123,6 @@ def check_memory(data: Dataset, config: Config, *, copy: bool) -> None:
         )
 
 
-def available_memory() -> int | None:
-    """Bytes that this process can still get, by the machine and by its control group.
-
-    None where the system does not say.
-    """
-    limits = [_machine_memory(), _group_memory(Path("/sys/fs/cgroup"))]
-    known = [limit for limit in limits if limit is not None]
-    return min(known, default=None)
-
-
-def _machine_memory() -> int | None:
-    """What the machine has free, caches included; what it has where it does not say that."""
-    info = Path("/proc/meminfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    try:
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _group_memory(group: Path) -> int | None:
-    """What a control group (version 2) leaves, or None; its caches count as free."""
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        if limit == "max":
-            return None
-        used = int((group / "memory.current").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return int(limit) - used + int(stat.get("inactive_file", 0))
-    except (OSError, ValueError):
-        return None
-
-
 def _count_pairs(X: csr_matrix, Y: csr_matrix, *, exact: bool) -> int:
     """Pairs of a feature and a label that occur together, or at least as many."""
     if exact:
@@ -187,7 +151,9 @@ def _table_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
 
 
 def _bytes(matrix: csr_matrix) -> int:
-    return int(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes)
+    """Bytes of a matrix in memory; what lies in a file takes what is left."""
+    arrays = (matrix.data, matrix.indices, matrix.indptr)
+    return sum(int(array.nbytes) for array in arrays if not is_mapped(array))
 
 
 def _gib(size: int) -> str:

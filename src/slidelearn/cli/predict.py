@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
+_EXAMPLES = 2**16  # that are predicted before their lines are written
 _RESERVED = re.compile(r"[\s%]")
 
 
@@ -49,8 +50,13 @@ def predict(
     columns = Columns(model.network.n_features, n_labels, model.feature_names, None)
     data = load_features(file, columns)
     note_reach(model, recall, exact=exact)
-    top = model.predict_topk(data.X, min(k, n_labels), exact=exact, recall=recall)
-    lines = (line.encode() for line in _lines(top, model.label_names))
+
+    def answers() -> "Iterator[TopK]":
+        for start in range(0, data.X.shape[0], _EXAMPLES):
+            block = data.X[start : start + _EXAMPLES]
+            yield model.predict_topk(block, min(k, n_labels), exact=exact, recall=recall)
+
+    lines = (line.encode() for top in answers() for line in _lines(top, model.label_names))
     if output is None:
         sys.stdout.buffer.writelines(lines)
         sys.stdout.buffer.flush()

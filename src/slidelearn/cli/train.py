@@ -1,6 +1,8 @@
 """`slide train`: fit a model to a dataset, and write it with the record of its epochs."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +14,11 @@ from slidelearn.errors import ConfigError
 from slidelearn.files import atomic_write
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from slidelearn.checkpoint import CheckpointPlan
     from slidelearn.datasets import Dataset
+    from slidelearn.fitting import FitEvents
 
 __all__ = ["train"]
 
@@ -80,20 +85,21 @@ def train(
         seed=seed,
         threads=threads,
     )
-    if continue_ is not None:
-        _refuse_with_continue(overrides, valid=valid, time_limit=time_limit, resume=resume or None)
-        if _continue(continue_, data, folder, 1 if epochs is None else epochs, quiet):
-            raise typer.Exit(_INTERRUPTED)
+    plan, console = _plan(folder, checkpoint_every, resume), note_console(quiet=quiet)
+    in_place = continue_ is not None and continue_.resolve() == folder.resolve()
+    if resume and not in_place and _is_done(folder):
+        console.print(f"{folder} holds a finished model; there is nothing to do")
         return
-    plan = _plan(folder, checkpoint_every, resume)
-    if resume and _is_done(folder):
-        note_console(quiet=quiet).print(f"{folder} holds a finished model; there is nothing to do")
+    if continue_ is not None:
+        _refuse_with_continue(overrides, valid=valid, time_limit=time_limit)
+        if _continue(continue_, data, folder, 1 if epochs is None else epochs, plan, console):
+            raise typer.Exit(_INTERRUPTED)
         return
     examples, check = _load(data, valid)
     if dry_run:
         _print_footprint(examples, overrides)
         return
-    if _fit_and_save(examples, check, overrides, folder, time_limit, plan, quiet):
+    if _fit_and_save(examples, check, overrides, folder, time_limit, plan, console):
         raise typer.Exit(_INTERRUPTED)
 
 
@@ -152,7 +158,8 @@ def _print_footprint(data: "Dataset", overrides: dict[str, Any]) -> None:
     """A table of the memory that a run would take, and how much there is."""
     from rich.table import Table
 
-    from slidelearn.footprint import available_memory, measure_footprint
+    from slidelearn.footprint import measure_footprint
+    from slidelearn.machine import available_memory
     from slidelearn.rules import choose_config
 
     need, left = (
@@ -174,38 +181,19 @@ def _fit_and_save(
     folder: Path,
     time_limit: float | None,
     plan: "CheckpointPlan | None",
-    quiet: bool,
+    console: "Console",
 ) -> bool:
-    """Train and save; whether Ctrl-C ended the training early.
-
-    The folder and the record are made first: if they cannot be written, nobody should have to wait
-    for the end of the training to hear of it.
-    """
+    """Train and save; whether Ctrl-C ended the training early."""
     from slidelearn.checkpoint import find_checkpoints, remove_checkpoints
-    from slidelearn.fitting import FitEvents, fit_model
+    from slidelearn.fitting import fit_model
     from slidelearn.model_file import save_model
     from slidelearn.rules import choose_config
 
     n_epochs = choose_config(data.X, data.Y, overrides).epochs
-    folder.mkdir(parents=True, exist_ok=True)
-    console, last = note_console(quiet=quiet), dict[str, Any]()
     resume = plan is not None and plan.resume
     if not resume and find_checkpoints(folder):
         console.print(f"{folder} has a checkpoint, which --resume would go on from; beginning anew")
-    record = _Record(folder / _METRICS, keep=resume)
-    with GracefulStop() as stop, TrainingDisplay(n_epochs, console) as display:
-
-        def note(epoch: dict[str, Any]) -> None:
-            record.add(epoch)
-            display.show_epoch(epoch)
-            last.update(epoch)
-
-        events = FitEvents(
-            on_progress=display.show_progress,
-            on_epoch=note,
-            should_interrupt=lambda: stop.requested,
-            on_note=console.print,
-        )
+    with _watching(folder, console, n_epochs, keep=resume) as (events, last):
         model = fit_model(
             data,
             overrides,
@@ -225,6 +213,37 @@ def _fit_and_save(
     return interrupted
 
 
+@contextmanager
+def _watching(
+    folder: Path, console: "Console", n_epochs: int, *, keep: bool
+) -> "Iterator[tuple[FitEvents, dict[str, Any]]]":
+    """Show a run of so many epochs and record it: hooks for it, and the last epoch's record.
+
+    The folder and the record are made first: if they cannot be written, nobody should have to wait
+    for the end of the training to hear of it. ``keep`` keeps the record of earlier epochs.
+    """
+    from slidelearn.fitting import FitEvents
+
+    folder.mkdir(parents=True, exist_ok=True)
+    record, last = _Record(folder / _METRICS, keep=keep), dict[str, Any]()
+    with GracefulStop() as stop, TrainingDisplay(n_epochs, console) as display:
+
+        def note(epoch: dict[str, Any]) -> None:
+            record.add(epoch)
+            display.show_epoch(epoch)
+            last.update(epoch)
+
+        yield (
+            FitEvents(
+                on_progress=display.show_progress,
+                on_epoch=note,
+                should_interrupt=lambda: stop.requested,
+                on_note=console.print,
+            ),
+            last,
+        )
+
+
 def _refuse_with_continue(overrides: dict[str, Any], **options: Any) -> None:
     """A model that is trained further keeps its settings; only the number of epochs is new."""
     given = {name for name, value in options.items() if value is not None}
@@ -234,35 +253,42 @@ def _refuse_with_continue(overrides: dict[str, Any], **options: Any) -> None:
         raise ConfigError(f"--continue keeps the settings of the model; leave out {names}")
 
 
-def _continue(source: Path, data: Path, folder: Path, epochs: int, quiet: bool) -> bool:
-    """Train a model further and save it; whether Ctrl-C ended that early."""
+def _continue(
+    source: Path,
+    data: Path,
+    folder: Path,
+    epochs: int,
+    plan: "CheckpointPlan | None",
+    console: "Console",
+) -> bool:
+    """Train a model further and save it; whether Ctrl-C ended that early.
+
+    A model that takes its own place is replaced when it is done only: a checkpoint goes on from it.
+    """
+    from slidelearn.checkpoint import remove_checkpoints
     from slidelearn.cli.inputs import Columns, load_growing
-    from slidelearn.fitting import FitEvents, continue_model
+    from slidelearn.fitting import continue_model
     from slidelearn.model_file import load_model, save_model
 
-    model = load_model(source)
+    model, in_place = load_model(source), folder.resolve() == source.resolve()
     n_features, n_labels = model.network.n_features, model.network.n_labels
     columns = Columns(n_features, n_labels, model.feature_names, model.label_names)
-    examples = load_growing(data, columns)
-    folder.mkdir(parents=True, exist_ok=True)
-    console, before = note_console(quiet=quiet), int(model.facts["epochs"])
-    record = _Record(folder / _METRICS, keep=folder.resolve() == source.resolve())
-    with GracefulStop() as stop, TrainingDisplay(before + epochs, console) as display:
-
-        def note(epoch: dict[str, Any]) -> None:
-            record.add(epoch)
-            display.show_epoch(epoch)
-
-        events = FitEvents(
-            on_progress=display.show_progress,
-            on_epoch=note,
-            should_interrupt=lambda: stop.requested,
-        )
-        model = continue_model(model, examples, epochs=epochs, events=events)
+    examples, n_epochs = load_growing(data, columns), int(model.facts["epochs"]) + epochs
+    keep = in_place or (plan is not None and plan.resume)
+    with _watching(folder, console, n_epochs, keep=keep) as (events, _):
+        model = continue_model(model, examples, epochs=epochs, checkpoints=plan, events=events)
+        interrupted = bool(model.facts["interrupted"])
+        if interrupted and in_place and plan is not None:
+            console.print(f"{folder} is as it was; --resume goes on from the checkpoint in it")
+            return True
         save_model(model, folder)
+        if not interrupted:
+            remove_checkpoints(folder)
     n_new = model.network.n_labels - n_labels
-    console.print(f"model with {n_new} new labels saved in {folder}")
-    return bool(model.facts["interrupted"])
+    console.print(
+        f"model {'so far ' if interrupted else ''}with {n_new} new labels saved in {folder}"
+    )
+    return interrupted
 
 
 class _Record:

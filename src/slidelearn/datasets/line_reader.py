@@ -1,6 +1,6 @@
-"""Reading text formats block by block into growing arrays, with an error for every bad line."""
+"""Reading text formats block by block into growing columns, with an error for every bad line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from typing import NamedTuple
 
@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slidelearn.datasets import line_parser as parser
+from slidelearn.datasets.column import Column, memory_of_column
 from slidelearn.datasets.line_parser import Entries, Grammar
 from slidelearn.errors import DataError
 
-__all__ = ["BLOCK_BYTES", "Source", "name_encoding", "read_examples", "reserve"]
+__all__ = ["BLOCK_BYTES", "Source", "name_encoding", "read_examples"]
 
 BLOCK_BYTES = 2**20  # 16 MiB were read no faster
 
@@ -39,22 +40,14 @@ def name_encoding(head: bytes) -> str | None:
     return next((name for magic, name in _SIGNATURES.items() if head.startswith(magic)), None)
 
 
-def reserve(array: NDArray, size: int) -> None:
-    """Grow a one-dimensional array in place to hold `size` items, an eighth more each time.
-
-    Growing in place moves memory pages instead of copying them where the system can.
-    """
-    if size > array.shape[0]:
-        array.resize(max(size, array.shape[0] * 9 // 8), refcheck=False)
-
-
 def read_examples(source: Source, grammar: Grammar) -> Entries:
     """Parse every line that is left in `source`.
 
     Parameters
     ----------
     source : Source
-        Where to read; memory is bounded by a block and by what the file holds.
+        Where to read. Memory is bounded by a block and by what the file holds, or, if that is much
+        of the memory that is free, by what `Column` keeps there.
     grammar : Grammar
         What the lines may hold.
 
@@ -75,36 +68,27 @@ def read_examples(source: Source, grammar: Grammar) -> Entries:
     >>> read_examples(source, Grammar(1, 3, 2, 0, False)).labels
     array([0, 1], dtype=int32)
     """
-    counts = np.zeros(4, np.int64)
-    entries = Entries(
-        np.zeros(1, np.int64),
-        np.empty(0, np.int32),
-        np.empty(0, np.float32),
-        np.zeros(1, np.int64),
-        np.empty(0, np.int32),
-        np.empty((256, 3), np.int64),
-    )
+    counts, limit = np.zeros(4, np.int64), memory_of_column()
+    columns = [
+        Column(dtype, limit) for dtype in (np.int64, np.int32, np.float32, np.int64, np.int32)
+    ]
+    for column, size in zip(columns, _sizes(counts), strict=True):
+        column.reserve(size)
+        column.array[:] = 0
+    inexact = np.empty((256, 3), np.int64)
     line = source.line
     for text in _line_blocks(source.stream):
-        newlines, entries = _parse_block(text, grammar, entries, counts, (source.path, line))
+        newlines, inexact = _parse_block(
+            text, grammar, columns, inexact, counts, (source.path, line)
+        )
         line += newlines
-    for array, size in zip(_columns(entries), _sizes(counts), strict=True):
-        array.resize(size, refcheck=False)
-    return entries
-
-
-def _columns(entries: Entries) -> tuple[NDArray, ...]:
-    return (
-        entries.feature_indptr,
-        entries.features,
-        entries.values,
-        entries.label_indptr,
-        entries.labels,
-    )
+    sizes = _sizes(counts)
+    done = [column.finish(size) for column, size in zip(columns, sizes, strict=True)]
+    return Entries._make([*done, inexact])
 
 
 def _sizes(counts: NDArray[np.int64]) -> tuple[int, ...]:
-    """Return what each of the columns must hold."""
+    """Return what each of the columns must hold: those of `Entries`."""
     examples, features, labels, _ = (int(count) for count in counts)
     return examples + 1, features, features, examples + 1, labels
 
@@ -130,27 +114,30 @@ def _line_blocks(stream: BufferedReader) -> Iterator[NDArray[np.uint8]]:
 def _parse_block(
     text: NDArray[np.uint8],
     grammar: Grammar,
-    entries: Entries,
+    columns: Sequence[Column],
+    inexact: NDArray[np.int64],
     counts: NDArray[np.int64],
     place: tuple[object, int],
-) -> tuple[int, Entries]:
-    """Parse whole lines; return how many there were, and the entries, whose arrays may grow."""
+) -> tuple[int, NDArray[np.int64]]:
+    """Parse whole lines; return how many there were, and ``inexact``, which may have grown."""
     newlines, colons, commas = parser.count_marks(text)
     added = np.array([newlines, colons, newlines + commas, 0])
-    for array, size in zip(_columns(entries), _sizes(counts + added), strict=True):
-        reserve(array, size)
+    for column, size in zip(columns, _sizes(counts + added), strict=True):
+        column.reserve(size)
+    entries = Entries._make([*(column.array for column in columns), inexact])
     before = counts.copy()
     fault = parser.parse_lines(text, grammar, entries, counts)
-    if counts[parser.INEXACT] > entries.inexact.shape[0]:
-        entries = entries._replace(inexact=np.empty((counts[parser.INEXACT], 3), np.int64))
+    if counts[parser.INEXACT] > inexact.shape[0]:
+        inexact = np.empty((counts[parser.INEXACT], 3), np.int64)
+        entries = entries._replace(inexact=inexact)
         counts[:] = before
         fault = parser.parse_lines(text, grammar, entries, counts)
-    inexact = entries.inexact[: counts[parser.INEXACT]]
+    found = inexact[: counts[parser.INEXACT]]
     counts[parser.INEXACT] = 0
-    _finish_inexact(text, inexact, entries.values, place)
+    _finish_inexact(text, found, entries.values, place)
     if fault[0] != parser.FINE:
         raise _line_error(text, fault[1], _describe(text, fault, grammar), place)
-    return newlines, entries
+    return newlines, inexact
 
 
 def _finish_inexact(

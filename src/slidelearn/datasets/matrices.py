@@ -1,5 +1,6 @@
 """Canonical CSR matrices from whatever a user or an untrusted file holds."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from slidelearn.errors import ConfigError, DataError
 __all__ = ["MAX_IDS", "as_csr_features", "as_csr_labels", "check_widths", "csr_from_arrays"]
 
 MAX_IDS = 2**31 - 1  # ids are int32 everywhere
+_BLOCK = 2**20  # entries that are checked at a time
 
 
 def as_csr_features(X: Any, *, n_features: int | None = None, name: str = "X") -> csr_matrix:
@@ -80,9 +82,8 @@ def as_csr_labels(Y: Any, *, n_labels: int | None = None, name: str = "Y") -> cs
     if n_labels is not None and matrix.shape[1] != n_labels:
         raise DataError(f"{name} has {matrix.shape[1]} labels; expected {n_labels}")
     data = matrix.data
-    wrong = (data != 0) & (data != 1)
-    if wrong.any():
-        position = int(wrong.argmax())
+    position = _find(lambda block: (block != 0) & (block != 1), data)
+    if position is not None:
         raise DataError(f"{_place(name, matrix, position)} is {data[position]}; labels are 0 or 1")
     if np.count_nonzero(data) < data.size:
         matrix = matrix.copy()
@@ -179,8 +180,8 @@ def _check_structure(
             f"{name}: indptr runs from {indptr[0]} to {indptr[-1]} over {indices.size} indices "
             f"and {data.size} values; expected 0 to one number for all three"
         )
-    if indices.size and (indices.min() < 0 or indices.max() >= columns):
-        position = int(((indices < 0) | (indices >= columns)).argmax())
+    position = _find(lambda block: (block < 0) | (block >= columns), indices)
+    if position is not None:
         raise DataError(
             f"{name} row {_row_of(indptr, position)}: id {indices[position]} is out of bounds; "
             f"ids must be 0 or more and less than {columns}"
@@ -243,13 +244,21 @@ def _check_dtype(dtype: np.dtype, name: str) -> None:
 def _as_float32(matrix: csr_matrix, name: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         data: NDArray[np.float32] = matrix.data.astype(np.float32, copy=False)
-    finite = np.isfinite(data)
-    if not finite.all():
-        position = int(finite.argmin())
+    position = _find(lambda block: ~np.isfinite(block), data)
+    if position is not None:
         value = matrix.data[position]
         problem = "overflows float32" if np.isfinite(value) else "is not finite"
         raise DataError(f"{_place(name, matrix, position)}: value {value} {problem}")
     return data
+
+
+def _find(wrong: Callable[[NDArray], NDArray[np.bool_]], values: NDArray) -> int | None:
+    """Return the first place where values are wrong, looked for block by block."""
+    for start in range(0, values.size, _BLOCK):
+        marks = wrong(values[start : start + _BLOCK])
+        if marks.any():
+            return start + int(marks.argmax())
+    return None
 
 
 def _with_data(matrix: csr_matrix, data: NDArray) -> csr_matrix:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from slidelearn.datasets.column import Column, memory_of_column
 from slidelearn.datasets.dataset import Dataset, check_dataset, row_pieces
-from slidelearn.datasets.line_reader import reserve
 from slidelearn.datasets.matrices import check_widths, csr_from_arrays
 from slidelearn.datasets.streams import file_errors
 from slidelearn.errors import DataError
@@ -123,27 +123,26 @@ def save(dataset: Dataset, path: str | os.PathLike[str]) -> None:
 class _ListColumn:
     """The rows of one list column, joined into CSR arrays as batches come in."""
 
-    def __init__(self, name: str, dtype: Any) -> None:
+    def __init__(self, name: str, dtype: Any, limit: int | None) -> None:
         self.name = name
-        self._indptr = np.zeros(1, np.int64)
-        self._items = np.empty(0, dtype)
-        self._rows = 0
+        self._indptr, self._items = Column(np.int64, limit), Column(dtype, limit)
+        self._rows, self._used = 0, 0
+        self._indptr.reserve(1)
+        self._indptr.array[0] = 0
 
     def append(self, lists: Any, items: NDArray) -> None:
         """Add a batch of rows whose items, flattened, are `items`."""
-        used, rows = self._indptr[self._rows], self._rows + len(lists)
-        reserve(self._indptr, rows + 1)
-        reserve(self._items, used + items.size)
+        used, rows = self._used + items.size, self._rows + len(lists)
+        self._indptr.reserve(rows + 1)
+        self._items.reserve(used)
         offsets = lists.offsets.to_numpy()
-        self._indptr[self._rows + 1 : rows + 1] = offsets[1:] - offsets[0] + used
-        self._items[used : used + items.size] = items
-        self._rows = rows
+        self._indptr.array[self._rows + 1 : rows + 1] = offsets[1:] - offsets[0] + self._used
+        self._items.array[self._used : used] = items
+        self._rows, self._used = rows, used
 
     def finish(self) -> tuple[NDArray, NDArray]:
         """Return the items and indptr at their exact size."""
-        self._items.resize(int(self._indptr[self._rows]), refcheck=False)
-        self._indptr.resize(self._rows + 1, refcheck=False)
-        return self._items, self._indptr
+        return self._items.finish(self._used), self._indptr.finish(self._rows + 1)
 
 
 class _LabelNames:
@@ -176,8 +175,9 @@ def _read_table(file: Any, n_features: int | None, n_labels: int | None) -> Data
     facts = _read_facts(schema.metadata or {})
     kinds = _check_columns(schema)
     names = _LabelNames(facts["label_names"]) if _is_text(kinds["labels"]) else None
+    limit = memory_of_column()
     columns = {
-        name: _ListColumn(name, np.int32 if _is_text(kind) else kind.to_pandas_dtype())
+        name: _ListColumn(name, np.int32 if _is_text(kind) else kind.to_pandas_dtype(), limit)
         for name, kind in kinds.items()
     }
     row = 0

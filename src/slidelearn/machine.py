@@ -1,0 +1,83 @@
+"""The machine: how much memory this process can still get."""
+
+import os
+from pathlib import Path
+
+__all__ = ["available_memory"]
+
+_GROUPS = Path("/sys/fs/cgroup")
+_UNLIMITED = 2**60  # bytes from which on a limit is none: version 1 states 2**63 - 4096
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still get: by the machine, its control group and `ulimit`.
+
+    None where the system does not say.
+    """
+    limits = [_machine_memory(), *_group_memory(_GROUPS), *_resource_limits()]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _machine_memory() -> int | None:
+    """What the machine has free, caches included; what it has where it does not say that."""
+    info = Path("/proc/meminfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _group_memory(root: Path, own: Path = Path("/proc/self/cgroup")) -> list[int | None]:
+    """What control groups leave; their caches count as free.
+
+    Of version 2 the process's own and those around it, of version 1 its own; in a container its own
+    may be at the root.
+    """
+    try:
+        paths = {line.split(":")[1]: line.split(":", 2)[2] for line in own.read_text().splitlines()}
+    except (OSError, IndexError):
+        paths = {}
+    inner = Path("/" + paths.get("", "").lstrip("/"))
+    places = [inner, *inner.parents]
+    left = [_left(root / str(place).lstrip("/"), "max", "current", "inactive_file")
+            for place in places]  # fmt: skip
+    first = root / "memory"
+    for place in (paths.get("memory", "/"), "/"):
+        left.append(_left(first / place.lstrip("/"), "limit_in_bytes", "usage_in_bytes",
+                          "total_inactive_file"))  # fmt: skip
+    return left
+
+
+def _left(group: Path, limit: str, used: str, cache: str) -> int | None:
+    """What one control group leaves, by the names of its files; None without a limit."""
+    try:
+        most = (group / f"memory.{limit}").read_text().strip()
+        if most == "max" or int(most) >= _UNLIMITED:
+            return None
+        taken = int((group / f"memory.{used}").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(most) - taken + int(stat.get(cache, 0))
+    except (OSError, ValueError):
+        return None
+
+
+def _resource_limits() -> list[int | None]:
+    """What `ulimit -v` and `ulimit -d` leave of address space and of data."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return []
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return []
+    used = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    left: list[int | None] = []
+    for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY:
+            left.append(max(most - 1024 * int(used[name].split()[0]), 0))
+    return left
