@@ -60,11 +60,11 @@ def test_a_run_that_does_not_fit_is_refused(monkeypatch):
     data = problem()
     config = choose_config(data.X, data.Y, QUICK)
     need = measure_footprint(data, config, copy=True)
-    monkeypatch.setattr(footprint, "available_memory", lambda: need.total)
+    monkeypatch.setattr(footprint, "memory_for_process", lambda: need.total)
     check_memory(data, config, copy=True)
     fit_model(data, QUICK)
-    monkeypatch.setattr(footprint, "available_memory", lambda: need.total - 1)
-    with pytest.raises(SlideError, match=r"needs 0\.\d\d GiB of memory \(data .*are free"):
+    monkeypatch.setattr(footprint, "memory_for_process", lambda: need.total - 1)
+    with pytest.raises(SlideError, match=r"needs 0\.\d\d GiB of memory \(data .*process can have"):
         fit_model(data, QUICK)
-    monkeypatch.setattr(footprint, "available_memory", lambda: None)
+    monkeypatch.setattr(footprint, "memory_for_process", lambda: None)
     check_memory(data, config, copy=True)

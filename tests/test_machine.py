@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from slidelearn import machine
-from slidelearn.machine import available_memory
+from slidelearn.machine import available_memory, memory_for_process
 
 
 def group(folder, limit, used, cache, names=("max", "current", "inactive_file")):
@@ -24,6 +24,9 @@ def known(limits):
 def test_memory_that_is_free():
     left = available_memory()
     assert left is None or 2**20 < left < 2**50
+    whole = memory_for_process()
+    assert (whole is None) == (left is None)
+    assert whole is None or whole > 2**20
 
 
 def test_no_control_group_is_no_limit(tmp_path):

@@ -13,7 +13,7 @@ from slidelearn.datasets import Dataset
 from slidelearn.datasets.column import is_mapped
 from slidelearn.errors import SlideError
 from slidelearn.hashing.centroids import sample_size
-from slidelearn.machine import available_memory
+from slidelearn.machine import memory_for_process
 from slidelearn.memory import PER_FEATURE
 from slidelearn.optimizers import make_optimizer, state_shapes
 from slidelearn.wide import count_features
@@ -111,15 +111,15 @@ def check_memory(data: Dataset, config: Config, *, copy: bool) -> None:
     SlideError
         If it needs more memory than there is.
     """
-    left = available_memory()
-    if left is None or measure_footprint(data, config, copy=copy, exact=False).total <= left:
+    room = memory_for_process()
+    if room is None or measure_footprint(data, config, copy=copy, exact=False).total <= room:
         return
     need = measure_footprint(data, config, copy=copy)
-    if need.total > left:
+    if need.total > room:
         parts = ", ".join(f"{name} {_gib(size)}" for name, size in need._asdict().items())
         raise SlideError(
-            f"training needs {_gib(need.total)} of memory ({parts}), and {_gib(left)} are free; "
-            "choose a smaller hidden width, or train where there is more"
+            f"training needs {_gib(need.total)} of memory ({parts}), and this process can have "
+            f"{_gib(room)}; choose a smaller hidden width, or train where there is more"
         )
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["available_memory"]
+__all__ = ["available_memory", "memory_for_process"]
 
 _GROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60  # bytes from which on a limit is none: version 1 states 2**63 - 4096
@@ -16,6 +16,21 @@ def available_memory() -> int | None:
     """
     limits = [_machine_memory(), *_group_memory(_GROUPS), *_resource_limits()]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def memory_for_process() -> int | None:
+    """Bytes that this process can have: what it has by now, caches of files apart, and can get."""
+    left = available_memory()
+    return None if left is None else left + _status().get("RssAnon", 0)
+
+
+def _status() -> dict[str, int]:
+    """Sizes in bytes that Linux tells of this process, by name."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return {
+        line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.endswith(" kB")
+    }
 
 
 def _machine_memory() -> int | None:
@@ -71,13 +86,9 @@ def _resource_limits() -> list[int | None]:
         import resource
     except ImportError:  # Windows has none
         return []
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return []
-    used = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    left: list[int | None] = []
+    used, left = _status(), list[int | None]()
     for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         most = resource.getrlimit(limit)[0]
-        if most != resource.RLIM_INFINITY:
-            left.append(max(most - 1024 * int(used[name].split()[0]), 0))
+        if most != resource.RLIM_INFINITY and name in used:
+            left.append(max(most - used[name], 0))
     return left

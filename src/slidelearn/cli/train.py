@@ -159,17 +159,15 @@ def _print_footprint(data: "Dataset", overrides: dict[str, Any]) -> None:
     from rich.table import Table
 
     from slidelearn.footprint import measure_footprint
-    from slidelearn.machine import available_memory
+    from slidelearn.machine import memory_for_process
     from slidelearn.rules import choose_config
 
-    need, left = (
-        measure_footprint(data, choose_config(data.X, data.Y, overrides)),
-        available_memory(),
-    )
+    need = measure_footprint(data, choose_config(data.X, data.Y, overrides))
+    room = memory_for_process()
     table = Table("part", "MiB")
     table.columns[1].justify = "right"
     rows = need._asdict() | {"total": need.total}
-    for name, size in (rows if left is None else rows | {"free": left}).items():
+    for name, size in (rows if room is None else rows | {"to be had": room}).items():
         table.add_row(name, f"{size / 2**20:,.0f}")
     answer_console().print(table)
 
