@@ -73,7 +73,18 @@ def uniform_tail() -> Any:
     original = training_module.tail_chances
 
     def chances(counts: np.ndarray, size: int) -> Chances:
-        return original(np.zeros_like(counts), 2 * size)  # the half that is drawn by counts is 0
+        return original(np.ones_like(counts), size)
+
+    return replaced(training_module, "tail_chances", chances)
+
+
+def mixed_tail() -> Any:
+    """A tail of which one half is drawn uniformly and one half as often as labels occur."""
+    original = training_module.tail_chances
+
+    def chances(counts: np.ndarray, size: int) -> Chances:
+        each = 0.5 * (original(counts, size).each + original(np.ones_like(counts), size).each)
+        return Chances(each, np.cumsum(each))
 
     return replaced(training_module, "tail_chances", chances)
 
@@ -146,6 +157,9 @@ def variants(config: Config, n: int, n_labels: int) -> dict[str, Variant]:
         "no retrieval": Variant({}, nothing_retrieved),
         "exact retrieval (deep)": Variant({}, exact_retrieval),
         "uniform tail": Variant({}, uniform_tail),
+        "half uniform tail": Variant({}, mixed_tail),
+        f"tail {config.tail // 2}": Variant({"tail": config.tail // 2}),
+        f"tail {2 * config.tail}": Variant({"tail": 2 * config.tail}),
         "uniform tail, no retrieval": Variant({}, _both(uniform_tail, nothing_retrieved)),
         "in-batch labels as tail": Variant({}, partial(in_batch_labels, n)),
         "tail without weights": Variant({}, without_weights),

@@ -22,7 +22,7 @@ def make_strata(tail_size, n_found=4, seed=0):
 
 def some_tail(size, rng):
     """A draw in which frequent labels are likely and the others are not."""
-    return draw_tail(tail_chances(np.arange(N_NEURONS) ** 2, size), rng)
+    return draw_tail(tail_chances(100 + np.arange(N_NEURONS) ** 2, size), rng)
 
 
 def random_logits(seed=1):

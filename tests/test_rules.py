@@ -9,8 +9,14 @@ def shape(n, width):
     return csr_matrix((n, width), dtype=np.float32)
 
 
-def config_of(n, n_features, n_labels, overrides=None):
-    return choose_config(shape(n, n_features), shape(n, n_labels), overrides)
+def labels(n, n_labels, each):
+    """Every example has so many labels."""
+    ids = (np.arange(n * each, dtype=np.int32)) % n_labels
+    return csr_matrix((np.ones(n * each, np.uint8), ids, each * np.arange(n + 1)), (n, n_labels))
+
+
+def config_of(n, n_features, n_labels, overrides=None, each=2):
+    return choose_config(shape(n, n_features), labels(n, n_labels, each), overrides)
 
 
 def test_narrow_layers_are_computed_in_full():
@@ -53,6 +59,35 @@ def test_many_examples_spare_some_for_calibration():
     assert config_of(400_000, 5000, 3000, {"vote": 2.0, "calibration": 7}).calibration == 7
     assert config_of(400_000, 5000, 3000, {"cooccurrence": 0.7}).calibration == 0
     assert config_of(400_000, 5000, 3000, {"cooccurrence": 0}).calibration == 4000
+
+
+@pytest.mark.parametrize(
+    ("n", "n_labels", "epochs", "tail"),
+    [
+        (10_000, 3000, 2, 640),
+        (49_999, 3000, 2, 640),
+        (50_000, 3000, 1, 640),
+        (99_999, 3000, 1, 640),
+        (100_000, 3000, 1, 300),
+        (10_000, 200_000, 2, 1000),
+        (200_000, 200_000, 1, 1000),
+        (10_000, 2000, 5, 2000),
+        (60_000, 2000, 2, 2000),
+        (100_000, 2000, 1, 2000),
+    ],
+)
+def test_few_examples_are_seen_more_often_and_beside_more_labels(n, n_labels, epochs, tail):
+    config = config_of(n, 5000, n_labels)
+    assert (config.epochs, config.tail) == (epochs, tail)
+
+
+def test_few_examples_with_one_label_each_start_surer():
+    usual, sure = (30.0, 7.0), (60.0, 14.0)
+    for n, each, expected in (
+        (10_000, 1, sure), (99_999, 1, sure), (100_000, 1, usual), (10_000, 2, usual),
+    ):  # fmt: skip
+        config = config_of(n, 5000, 3000, each=each)
+        assert (config.wide, config.temperature) == expected
 
 
 def test_few_labels_are_not_ranked_again():

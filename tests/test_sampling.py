@@ -91,7 +91,7 @@ def test_neurons_are_drawn_as_often_as_their_chances_say():
     counts = np.array([500, 40, 3, 0, 1] + 15 * [2])
     chances = tail_chances(counts, 5)
     assert chances.each[0] == 1
-    assert_allclose(chances.each[1:], 2.5 * (1 / 20 + counts[1:] / counts.sum()))
+    assert_allclose(chances.each[1:], 5 * counts[1:] / counts.sum())
     drawn = np.concatenate([draw_tail(chances, rng).neurons for _ in range(n_draws)])
     found = np.bincount(drawn, minlength=20)
     deviation = np.sqrt(n_draws * chances.each * (1 - chances.each))

@@ -76,8 +76,8 @@ class Config:
     tables : TableConfig
         How hard negatives, and candidates when predicting, are found in the output layer.
     tail : int
-        Size m of the tail, drawn for every batch, half of it uniformly and half by how often labels
-        occur, and shared by its examples. From ``n_labels`` on, every output neuron is active and
+        Size m of the tail, drawn for every batch by how often labels occur, and shared by its
+        examples. From ``n_labels`` on, every output neuron is active and
         the loss is exact.
     loss : {"softmax", "bce", "hinge"}
         On the strata; "hinge" is squared.

@@ -17,7 +17,15 @@ _MANY = 500_000  # examples from which on a wider hidden layer costs too much ti
 # not asked: beside the wide path's, they changed nothing (P@1 on commits 56.2 with 8 neurons and
 # without, in four fifths of the time).
 _BESIDE_WIDE: dict[str, Any] = {"limit": 0, "predict_limit": 8}
-_ENOUGH = 50_000  # examples from which on 1,000 of them can be spared
+_ENOUGH = 50_000  # examples from which on 1,000 of them can be spared, and one pass is enough
+_LARGE = 100_000  # examples from which on a long tail costs more time than it is worth
+# Of few examples with one label each, a start of twice the length, which training has no time to
+# reach: P@1, P@3 and P@5 on 54,000 docstrings (which function?) 56.6, 23.4, 14.8 and not 55.8,
+# 22.9, 14.7, on 32,000 passages (which page?) 10.2, 6.5, 4.7 and not 9.8, 6.5, 4.5. Labels of one
+# example share its probability, and a start that is too sure costs: 30.6 and not 31.8 on 40,000
+# of the calls.
+_SURE: dict[str, Any] = {"wide": 60.0, "temperature": 14.0}
+_LONE = 1.5  # labels of an example, on average, up to which it is taken to have one
 _WEIGHTS = 300_000_000  # of all layers: 1.2 GB
 _NARROWEST = 128  # hidden neurons, however many weights that makes
 
@@ -30,7 +38,7 @@ def choose_config(X: csr_matrix, Y: csr_matrix, overrides: dict[str, Any] | None
     ConfigError
         If an override is unknown or out of its range.
     """
-    chosen, given = _size_rules(X.shape, Y.shape[1]) | _dense_rules(X), overrides or {}
+    chosen, given = _size_rules(X.shape, Y) | _dense_rules(X), overrides or {}
     config = Config.from_dict(given, base=Config.from_dict(chosen))
     kept = {"vote", "margin", "calibration"} & set(given)
     if not kept and not given.get("cooccurrence"):  # 0 leaves nothing to choose, but the others
@@ -46,7 +54,7 @@ def _calibration(config: Config, n: int, n_labels: int) -> int:
     return max(1000, n // 100) if config.calibrates(n_labels) and n >= _ENOUGH else 0
 
 
-def _size_rules(shape: tuple[int, int], n_labels: int) -> dict[str, Any]:
+def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     """Settings that follow the numbers of examples, features and labels.
 
     All neurons of a narrow output layer are cheaper to compute than to look up, and the exact
@@ -54,18 +62,28 @@ def _size_rules(shape: tuple[int, int], n_labels: int) -> dict[str, Any]:
     and 66.3 on 983), nor what labels say of each other (bibtex: 64.9 without, 64.7 with). Among
     very many labels a few hundred say little of what else scores high: more of them raised P@1 on
     200,000 of the calls from 41.0 to 41.5. The first pass over many examples learns nearly all
-    there is to learn: a second one added 0.2 to a P@1 of 55.9 on 160,000.
+    there is to learn: a second one added 0.2 to a P@1 of 55.9 on 160,000, and took 1.0 from 55.8 on
+    54,000.
     """
-    n, n_features = shape
-    rules: dict[str, Any] = {"epochs": 5 if n < 50_000 else 2 if n < 100_000 else 1}
-    rules["hidden"] = [_width(n, n_features, n_labels)]
+    (n, n_features), n_labels = shape, Y.shape[1]
+    rules: dict[str, Any] = {"hidden": [_width(n, n_features, n_labels)]}
     if n_labels <= _NARROW:
-        return rules | {"tail": _NARROW, "wide": 0.0, "temperature": 10.0, "cooccurrence": 0.0}
+        return rules | {
+            "epochs": 5 if n < _ENOUGH else 2 if n < _LARGE else 1,
+            "tail": _NARROW,
+            "wide": 0.0,
+            "temperature": 10.0,
+            "cooccurrence": 0.0,
+        }
+    rules["epochs"] = 2 if n < _ENOUGH else 1
     # Ranking the centroids must not cost more than the neurons of a bucket: they stop at 1,024.
-    n_buckets = min(1024, math.ceil(math.sqrt(8 * n_labels)))
-    if n_labels <= _VAST:
-        return rules | {"tables": {"n_buckets": n_buckets}}
-    return rules | {"tail": 1000, "tables": {"n_buckets": n_buckets, "wide_limit": 64}}
+    tables = {"n_buckets": min(1024, math.ceil(math.sqrt(8 * n_labels)))}
+    if n_labels > _VAST:
+        return rules | {"tail": 1000, "tables": tables | {"wide_limit": 64}}
+    rules["tables"] = tables
+    if n >= _LARGE:
+        return rules
+    return rules | {"tail": 640} | (_SURE if Y.nnz < _LONE * n else {})
 
 
 def _width(n: int, n_features: int, n_labels: int) -> int:

@@ -33,19 +33,18 @@ class Chances(NamedTuple):
 def tail_chances(counts: NDArray[np.integer], size: int) -> Chances:
     """Chances of N labels that occur ``counts`` (N,) times, for tails of ``size``.
 
-    One half of the draws goes to all labels alike, and one half by how often they occur. Frequent
-    labels are the wrong answers that cost most, and retrieval, which ranks by closeness, seldom
-    finds them.
+    Labels are drawn as often as they occur: frequent ones are the wrong answers that cost most, and
+    retrieval, which ranks by closeness, seldom finds them. Those that never occur are not drawn, so
+    that the loss is one over labels that do. From ``size`` N on, all are drawn.
 
     Examples
     --------
     >>> tail_chances(np.array([98, 1, 1, 0]), 2).each.tolist()
-    [1.0, 0.26, 0.26, 0.25]
+    [1.0, 0.02, 0.02, 0.0]
     """
-    n, total = len(counts), max(int(counts.sum()), 1)
-    each = np.ones(n)
-    if size < n:
-        each = np.minimum(0.5 * size * (1 / n + counts / total), 1.0)
+    each = np.ones(len(counts))
+    if size < len(counts):
+        each = np.minimum(size * counts / max(int(counts.sum()), 1), 1.0)
     return Chances(each, np.cumsum(each))
 
 
