@@ -247,7 +247,7 @@ def _move_groups(
         move_row(weight, optimizer, groups.rows[k], gradient, step)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def pair_logits(
     rows: Rows, weight: NDArray[np.float32], pairs: Pairs, out: NDArray[np.float32]
 ) -> None:

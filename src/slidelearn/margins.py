@@ -343,7 +343,7 @@ def _gather(problem: _Problem, label: int, marks: NDArray[np.int32]) -> NDArray[
     return examples[:size]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _solve(
     x: _Vectors, n_own: int, cost: float, key: np.int64, bias: np.float32, w: NDArray[np.float32]
 ) -> np.float32:
@@ -385,7 +385,7 @@ def _solve(
     return bias
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def _dot(x: _Vectors, k: int, w: NDArray[np.float32]) -> np.float32:
     """Inner product of one sparse vector with weights (width,)."""
     total = np.float32(0)

@@ -82,7 +82,7 @@ def state_shapes(name: str, shape: tuple[int, int]) -> dict[str, tuple[int, ...]
     }
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def move_row(
     weight: NDArray[np.float32],
     optimizer: Optimizer,
@@ -111,7 +111,7 @@ def move_row(
         _move_adam(target, optimizer, row, gradient, lr, decay)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def _move_adam(
     target: NDArray[np.float32],
     optimizer: Optimizer,

@@ -143,7 +143,7 @@ def weight_gradient(rows: Rows, delta: NDArray[np.float32]) -> NDArray[np.float3
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def dot_row(rows: Rows, row: int, weight: NDArray[np.float32]) -> np.float32:
     """Inner product of one row with the weights (width + 1,) of one neuron.
 
@@ -163,7 +163,7 @@ def dot_row(rows: Rows, row: int, weight: NDArray[np.float32]) -> np.float32:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def add_scaled_row(rows: Rows, row: int, scale: np.float32, out: NDArray[np.float32]) -> None:
     """Add ``scale`` times one row, its constant included, to a vector (width + 1,)."""
     start, end = rows.indptr[row], rows.indptr[row + 1]
