@@ -18,6 +18,7 @@ ENVIRONMENTS: dict[str, list[list[str]]] = {
         ["--no-deps", "libpecos==1.2.8"],
         ["--no-deps", "--no-build-isolation", "fasttext==0.9.3"],
     ],
+    "nearest": [["numpy", "faiss-cpu==1.15.1", "usearch==2.26.6", "hnswlib==0.8.0"]],
 }
 
 

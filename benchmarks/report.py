@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["draw_curves", "markdown_table"]
+__all__ = ["draw_curves", "draw_frontier", "markdown_table"]
 
 _COLUMNS = (
     ("train s", "train_seconds"),
@@ -39,12 +39,7 @@ def markdown_table(contestants: list[dict[str, Any]]) -> str:
 
 def draw_curves(results: dict[str, Any], path: Path) -> None:
     """P@1 against seconds of training: curves where there are any, points otherwise."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = _axes()
     for one in results["contestants"]:
         if "error" in one:
             continue
@@ -56,6 +51,39 @@ def draw_curves(results: dict[str, Any], path: Path) -> None:
     axes.set_xlabel(f"seconds of training on {results['threads']} threads")
     axes.set_ylabel("P@1 in percent")
     axes.set_title(results["dataset"])
+    _save(figure, axes, path)
+
+
+def draw_frontier(points: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Queries a second against recall@5, a line for every search."""
+    figure, axes = _axes()
+    for name in dict.fromkeys(point["name"] for point in points):
+        own = [point for point in points if point["name"] == name]
+        legend = f"{name}, {own[0]['build_seconds']:.0f} s to build"
+        if "memory_mb" in own[0]:
+            legend += f", {own[0]['memory_mb']:.0f} MiB"
+        line = [(point["recall"], point["per_second"]) for point in own]
+        axes.plot(*zip(*line, strict=True), marker="o", label=legend)
+    axes.set_yscale("log")
+    axes.set_xlabel("recall@5")
+    axes.set_ylabel("queries a second, one thread")
+    axes.set_title(title)
+    _save(figure, axes, path)
+
+
+def _axes() -> tuple[Any, Any]:
+    """A figure that needs no screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(figsize=(7, 4.5), layout="constrained")
+
+
+def _save(figure: Any, axes: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=150)

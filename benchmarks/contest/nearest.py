@@ -1,0 +1,138 @@
+"""Libraries of nearest neighbours on the rows of an output layer, as a search of inner products.
+
+``python nearest.py FOLDER METHODS`` reads rows.npy (N, d), queries.npy (n, d) and best.npy (n, 5),
+builds each index and prints a JSON object a line for every setting of its search. Needs no
+slidelearn; every search has one thread.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+_EFFORTS = (8, 16, 32, 64, 128, 256, 512)
+_PROBES = (1, 2, 4, 8, 16, 32, 64)
+
+# A search takes queries (n, d) and returns the 5 best rows of each, (n, 5).
+Search = Callable[[np.ndarray], np.ndarray]
+
+
+def resident() -> float:
+    """Memory of this process in MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def faiss_hnsw(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+    import faiss
+
+    index = faiss.IndexHNSWFlat(rows.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 100
+    index.add(rows)
+    faiss.omp_set_num_threads(1)
+    for effort in _EFFORTS:
+        index.hnsw.efSearch = effort
+        yield effort, lambda queries: index.search(queries, 5)[1]
+
+
+def _faiss_inverted(kind: str, rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+    import faiss
+
+    lists = min(int(np.sqrt(8 * len(rows))), len(rows) // 39)
+    index = faiss.index_factory(
+        rows.shape[1], kind.format(lists=lists, half=rows.shape[1] // 2), faiss.METRIC_INNER_PRODUCT
+    )
+    index.train(rows[:: max(1, len(rows) // (64 * lists))])
+    index.add(rows)
+    faiss.omp_set_num_threads(1)
+    inverted = faiss.extract_index_ivf(index)
+    for probes in _PROBES:
+        inverted.nprobe = probes
+        yield probes, lambda queries: index.search(queries, 5)[1]
+
+
+def faiss_ivf(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+    yield from _faiss_inverted("IVF{lists},Flat", rows)
+
+
+def faiss_fastscan(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+    width = rows.shape[1] + rows.shape[1] % 2  # codes of two numbers each
+    wider = np.zeros((len(rows), width), np.float32)
+    wider[:, : rows.shape[1]] = rows
+    for probes, search in _faiss_inverted("IVF{lists},PQ{half}x4fs,RFlat", wider):
+        yield (
+            probes,
+            lambda queries, search=search: search(
+                np.pad(queries, ((0, 0), (0, width - queries.shape[1])))
+            ),
+        )
+
+
+def hnswlib_(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+    import hnswlib
+
+    index = hnswlib.Index(space="ip", dim=rows.shape[1])
+    index.init_index(max_elements=len(rows), M=16, ef_construction=100)
+    index.add_items(rows)
+    index.set_num_threads(1)
+    for effort in _EFFORTS:
+        index.set_ef(effort)
+        yield effort, lambda queries: index.knn_query(queries, 5)[0]
+
+
+def usearch_(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+    from usearch.index import Index
+
+    index = Index(ndim=rows.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=100)
+    index.add(np.arange(len(rows)), rows)
+    for effort in _EFFORTS:
+        index.expansion_search = effort
+
+        def search(queries: np.ndarray) -> np.ndarray:
+            found = index.search(queries, 5, threads=1)
+            return np.asarray(found.keys).reshape(len(queries), -1).astype(np.int64)
+
+        yield effort, search
+
+
+METHODS = {
+    "faiss HNSW": faiss_hnsw,
+    "faiss IVF": faiss_ivf,
+    "faiss IVF-PQ fast scan": faiss_fastscan,
+    "hnswlib": hnswlib_,
+    "usearch": usearch_,
+}
+
+
+def main() -> None:
+    folder, names = Path(sys.argv[1]), sys.argv[2].split(",")
+    rows, queries, best = (np.load(folder / f"{name}.npy") for name in ("rows", "queries", "best"))
+    for name in names:
+        before, began = resident(), time.perf_counter()
+        building = 0.0
+        for setting, search in METHODS[name](rows):
+            building = building or time.perf_counter() - began
+            search(queries[:10])
+            start = time.perf_counter()
+            found = search(queries)
+            seconds = time.perf_counter() - start
+            hit = np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(found, best, strict=True)])
+            print(
+                json.dumps(
+                    {
+                        "name": name,
+                        "setting": setting,
+                        "recall": float(hit),
+                        "per_second": len(queries) / seconds,
+                        "build_seconds": building,
+                        "memory_mb": resident() - before,
+                    }
+                ),
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

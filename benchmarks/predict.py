@@ -1,0 +1,282 @@
+"""Prediction: how fast a model answers, and how its search compares with nearest neighbours.
+
+``python -m benchmarks.predict MODEL TEST`` times single examples on one thread and batches on two,
+and prints precisions beside those of an exact scan. Then the rows of the output layer alone are
+searched for the largest inner products with the test examples' hidden vectors: by exact scans in
+float32 and int8, by slidelearn's tables with more and more probes, and by faiss, hnswlib and
+usearch in an environment of their own. ``--planted N`` searches N planted rows of 128 numbers
+instead. Writes JSON, a table and a plot of recall@5 against queries a second, one thread.
+"""
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from benchmarks.environments import python_of
+from benchmarks.machine import describe_machine
+from benchmarks.report import draw_frontier
+from slidelearn.config import TableConfig
+from slidelearn.datasets import load_dataset
+from slidelearn.index import Lookup, NeuronIndex
+from slidelearn.layers import pair_logits
+from slidelearn.metrics import report
+from slidelearn.model import Model, prepare_features
+from slidelearn.model_file import load_model
+from slidelearn.network import hidden_rows
+from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, sparse_rows
+from slidelearn.workers import Workers, single_blas
+
+_K = 5
+_SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
+_PROBES = (1, 2, 4, 8, 16, 32, 64, 128)
+_HERE = Path(__file__).parent
+
+
+def time_model(model: Model, path: Path) -> dict[str, float]:
+    """Latency, throughput and precisions of a model on labelled examples."""
+    data = load_dataset(path)
+    measured: dict[str, float] = {}
+    model.predict_topk(data.X[:64], _K)
+    seconds = []
+    for i in range(min(_SINGLE, data.X.shape[0])):
+        example = data.X[i]
+        began = time.perf_counter()
+        model.predict_topk(example, _K)
+        seconds.append(time.perf_counter() - began)
+    measured["p50 ms"], measured["p99 ms"] = np.percentile(seconds, [50, 99]) * 1000
+    began = time.perf_counter()
+    found = model.predict_topk(data.X, _K, threads=2)
+    measured["examples/s, 2 threads"] = data.X.shape[0] / (time.perf_counter() - began)
+    sample = slice(0, 4000)
+    for name, exact in (("searched", False), ("exact", True)):
+        top = model.predict_topk(data.X[sample], _K, exact=exact).labels if exact else found.labels
+        scores = report(top[sample], data.Y[sample], model.inverse_propensity)
+        measured |= {f"P@{k}, {name}": scores[f"p@{k}"] for k in (1, 3, 5)}
+    return measured
+
+
+def planted(n: int, width: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in sqrt(n) clusters and queries near some of them, as trained layers have them.
+
+    Clusters are as frequent as Zipf's law says; a row has a cosine of about 0.7 with the centre of
+    its cluster and a length of its own (log-normal, 0.3), and a query one of about 0.7 with a row.
+    """
+    rng = np.random.default_rng(0)
+    n_clusters = int(np.sqrt(n))
+    centres = rng.standard_normal((n_clusters, width), np.float32)
+    chances = 1 / np.arange(1, n_clusters + 1)
+    own = rng.choice(n_clusters, n, p=chances / chances.sum())
+    rows = np.empty((n, width + 1), np.float32)
+    for start in range(0, n, 2**17):
+        block = own[start : start + 2**17]
+        rows[start : start + 2**17, :-1] = centres[block]
+        rows[start : start + 2**17, :-1] += rng.standard_normal((len(block), width), np.float32)
+        rows[start : start + 2**17] *= np.exp(0.3 * rng.standard_normal((len(block), 1)))
+    rows[:, -1] = 0
+    near = rows[rng.integers(0, n, _QUERIES), :-1]
+    noise = rng.standard_normal(near.shape, np.float32) * near.std(axis=1, keepdims=True)
+    queries = np.full((_QUERIES, width + 1), BIAS_INPUT, np.float32)
+    queries[:, :-1] = near + noise
+    return rows, queries
+
+
+def output_rows(model: Model, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a model's output layer, and hidden vectors of test examples with the constant."""
+    X = prepare_features(load_dataset(path).X[:_QUERIES], model.config)
+    h = hidden_rows(model.network, sparse_rows(X))
+    return np.asarray(model.network.output.weight), np.ascontiguousarray(h.matrix())
+
+
+@njit(nogil=True)
+def keep_best(indptr: Any, neurons: Any, logits: Any, out: Any) -> None:
+    """Write the 5 neurons of largest logits of every example, (n, 5)."""
+    for i in range(len(out)):
+        best = np.full(out.shape[1], -np.inf)
+        for p in range(indptr[i], indptr[i + 1]):
+            if logits[p] <= best[-1]:
+                continue
+            at = len(best) - 1
+            while at > 0 and best[at - 1] < logits[p]:
+                best[at], out[i, at] = best[at - 1], out[i, at - 1]
+                at -= 1
+            best[at], out[i, at] = logits[p], neurons[p]
+
+
+@njit(nogil=True)
+def scan_bytes(rows: Any, scales: Any, biases: Any, query: Any, out: Any) -> None:
+    """Scores (N,) of int8 rows (N, d), each with a scale and a bias, for one int8 query (d,)."""
+    for i in range(len(rows)):
+        total = np.int32(0)
+        for j in range(len(query)):
+            total += np.int32(rows[i, j]) * np.int32(query[j])
+        out[i] = scales[i] * total + biases[i]
+
+
+def exact_best(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The 5 rows with the largest products, (n, 5)."""
+    best = []
+    for start in range(0, len(queries), 50):
+        products = queries[start : start + 50] @ rows.T
+        best.append(np.argpartition(-products, _K, axis=1)[:, :_K])
+    return np.concatenate(best)
+
+
+def float_scan(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """One matrix-vector product a query."""
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        with single_blas():
+            return np.stack([np.argpartition(-(rows @ q), _K)[:_K] for q in queries])
+
+    return search
+
+
+def byte_scan(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The same with rows of int8, scaled each for itself, and biases in full."""
+    scales = np.abs(rows[:, :-1]).max(axis=1) / 127
+    scales[scales == 0] = 1
+    small = np.empty((len(rows), rows.shape[1] - 1), np.int8)
+    for start in range(0, len(rows), 2**16):
+        block = slice(start, start + 2**16)
+        small[block] = np.rint(rows[block, :-1] / scales[block, None])
+    biases, scores = BIAS_INPUT * rows[:, -1], np.empty(len(rows), np.float32)
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        found = []
+        for query in queries[:, :-1]:
+            scale = np.abs(query).max() / 127 or 1.0
+            scan_bytes(small, scales * np.float32(scale), biases,
+                       np.rint(query / scale).astype(np.int8), scores)  # fmt: skip
+            found.append(np.argpartition(-scores, _K)[:_K])
+        return np.stack(found)
+
+    return search
+
+
+def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, Any]]:
+    """slidelearn's index, one query a call; all neurons that it finds are scored."""
+    n_buckets = int(np.ceil(np.sqrt(8 * len(rows))))
+    index = NeuronIndex(TableConfig(n_buckets=n_buckets, cap=2**31 - 1), seed=0)
+    with Workers(2) as workers:
+        index.fit(rows, dense_rows(queries), workers)
+
+    def search(probes: int) -> Callable[[np.ndarray], np.ndarray]:
+        def find(queries: np.ndarray) -> np.ndarray:
+            out = np.full((len(queries), _K), -1, np.int64)
+            for i in range(len(queries)):
+                h: Rows = dense_rows(queries[i : i + 1])
+                found = index.lookup(h, Lookup(probes, 2**31 - 1, 1))
+                logits = np.empty(len(found.neurons), np.float32)
+                pair_logits(h, rows, found, logits)
+                keep_best(found.indptr, found.neurons, logits, out[i : i + 1])
+            return out
+
+        return find
+
+    for probes in _PROBES:
+        if probes <= n_buckets:
+            yield probes, search(probes)
+
+
+def measure(
+    name: str, settings: Iterator[tuple[int, Any]], queries: np.ndarray, best: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Recall and queries a second of a search, one setting after the other."""
+    began, building = time.perf_counter(), 0.0
+    for setting, search in settings:
+        building = building or time.perf_counter() - began
+        with single_blas():
+            search(queries[:2])
+            start = time.perf_counter()
+            found = search(queries)
+            seconds = time.perf_counter() - start
+        hits = [len(np.intersect1d(a, b)) / _K for a, b in zip(found, best, strict=True)]
+        yield {
+            "name": name, "setting": setting, "recall": float(np.mean(hits)),
+            "per_second": len(queries) / seconds, "build_seconds": building,
+        }  # fmt: skip
+
+
+def compare(
+    rows: np.ndarray, queries: np.ndarray, peers: list[str], work: Path
+) -> list[dict[str, Any]]:
+    """Every search over the same rows."""
+    work.mkdir(parents=True, exist_ok=True)
+    best = exact_best(rows, queries)
+    results: list[dict[str, Any]] = []
+    few, few_best = queries[:_SCANNED], best[:_SCANNED]
+    for name, settings, asked, right in (
+        ("exact float32", iter([(0, float_scan(rows))]), few, few_best),
+        ("exact int8", iter([(0, byte_scan(rows))]), few, few_best),
+        ("slidelearn", tables(rows, queries), queries, best),
+    ):
+        for point in measure(name, settings, asked, right):
+            results.append(point)
+            print(_row(point), flush=True)
+    if peers:
+        for name, array in (("rows", rows), ("queries", queries), ("best", best)):
+            np.save(work / f"{name}.npy", array)
+        command = [str(python_of(work.parent, "nearest")), str(_HERE / "contest" / "nearest.py")]
+        for peer in peers:
+            process = subprocess.run(
+                [*command, str(work), peer], stdout=subprocess.PIPE, text=True, check=False
+            )
+            for line in process.stdout.splitlines():
+                results.append(json.loads(line))
+                print(_row(results[-1]), flush=True)
+            if process.returncode:
+                print(f"| {peer} | failed: exit code {process.returncode} |", flush=True)
+    return results
+
+
+def _row(point: dict[str, Any]) -> str:
+    memory = f"{point['memory_mb']:.0f}" if "memory_mb" in point else ""
+    return (
+        f"| {point['name']} | {point['setting']} | {point['recall']:.3f} | "
+        f"{point['per_second']:,.0f} | {point['build_seconds']:.1f} | {memory} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, nargs="?", help="a model folder")
+    parser.add_argument("test", type=Path, nargs="?", help="labelled examples")
+    parser.add_argument("--planted", type=int, metavar="N", help="search N planted rows instead")
+    parser.add_argument(
+        "--peers", default="faiss IVF,faiss IVF-PQ fast scan,faiss HNSW,hnswlib,usearch",
+        help="libraries, separated by commas",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser.add_argument(
+        "--work", type=Path, default=Path.home() / ".cache" / "slidelearn-benchmarks"
+    )
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": describe_machine()}
+    if options.planted:
+        rows, queries = planted(options.planted)
+        name = f"planted_{options.planted}"
+    elif options.model is None or options.test is None:
+        parser.error("give a model folder and a test file, or --planted N")
+    else:
+        model, name = load_model(options.model), options.model.name
+        results["model"] = time_model(model, options.test)
+        for what, value in results["model"].items():
+            print(f"{what}: {value:.3f}")
+        rows, queries = output_rows(model, options.test)
+    peers = [peer for peer in options.peers.split(",") if peer]
+    print("| search | setting | recall@5 | queries/s | build s | MiB |\n|---|---|---|---|---|---|")
+    results["search"] = compare(rows, queries, peers, options.work / f"nearest-{name}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / f"predict-{name}.json").write_text(json.dumps(results, indent=1))
+    draw_frontier(results["search"], options.output / f"predict-{name}.png", name)
+
+
+if __name__ == "__main__":
+    main()
