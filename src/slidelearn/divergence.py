@@ -31,7 +31,7 @@ def refuse_diverged(trainer: Trainer, loss: float = 0.0) -> None:
     shown = ", ".join(f"{name} {getattr(config, name):g}" for name in rates)
     lower = ", ".join(f"{name} to {getattr(config, name) / 10:g}" for name in rates)
     raise SlideError(
-        f"training diverged in epoch {trainer.epoch + 1} after {trainer.step + 1} steps{where} "
+        f"training diverged in epoch {trainer.epoch + 1} after {trainer.step} steps{where} "
         f"(loss {loss:g}) with {shown}; set {lower} or less, or scale the features"
     )
 
