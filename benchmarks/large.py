@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from benchmarks.machine import process_memory
 from slidelearn.datasets import Dataset
 from slidelearn.datasets.line_writer import write_examples
 from slidelearn.files import atomic_write
@@ -100,7 +101,7 @@ def run(
 
     def watch() -> None:
         while process.poll() is None:
-            most[0] = max(most[0], anonymous_memory(process.pid))
+            most[0] = max(most[0], process_memory("RssAnon", process.pid))  # NaN leaves it
             time.sleep(0.05)
 
     watcher = threading.Thread(target=watch)
@@ -112,16 +113,6 @@ def run(
     elif process.returncode == 0:
         refusal = ""
     return time.monotonic() - began, most[0], " ".join(refusal.split())
-
-
-def anonymous_memory(pid: int) -> float:
-    """Memory of a process, in MiB, that is no cache of a file; 0 when it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    sizes = [int(line.split()[1]) for line in lines if line.startswith("RssAnon:")]
-    return sizes[0] / 1024 if sizes else 0.0
 
 
 def digest(folder: Path) -> str:

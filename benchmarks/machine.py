@@ -5,7 +5,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_machine", "peak_memory"]
+__all__ = ["describe_machine", "peak_memory", "process_memory"]
 
 
 def describe_machine() -> dict[str, Any]:
@@ -25,8 +25,15 @@ def describe_machine() -> dict[str, Any]:
 
 
 def peak_memory() -> float:
-    """Peak memory of this process in MB; getrusage would count that of the one it came from."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
+    """Peak memory of this process in MiB; getrusage would count that of the one it came from."""
+    return process_memory("VmHWM")
+
+
+def process_memory(kind: str, pid: int | str = "self") -> float:
+    """Memory of a process in MiB, of a kind that /proc tells: VmHWM, RssAnon; NaN if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    sizes = [int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")]
+    return sizes[0] / 1024 if sizes else float("nan")

@@ -12,13 +12,14 @@ import argparse
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+from benchmarks.contest.nearest import Search, measure
 from benchmarks.environments import python_of
 from benchmarks.machine import describe_machine
 from benchmarks.report import draw_frontier
@@ -128,17 +129,16 @@ def exact_best(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return np.concatenate(best)
 
 
-def float_scan(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def float_scan(rows: np.ndarray) -> Search:
     """One matrix-vector product a query."""
 
     def search(queries: np.ndarray) -> np.ndarray:
-        with single_blas():
-            return np.stack([np.argpartition(-(rows @ q), _K)[:_K] for q in queries])
+        return np.stack([np.argpartition(-(rows @ q), _K)[:_K] for q in queries])
 
     return search
 
 
-def byte_scan(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def byte_scan(rows: np.ndarray) -> Search:
     """The same with rows of int8, scaled each for itself, and biases in full."""
     scales = np.abs(rows[:, :-1]).max(axis=1) / 127
     scales[scales == 0] = 1
@@ -160,14 +160,14 @@ def byte_scan(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return search
 
 
-def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, Any]]:
+def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, Search]]:
     """slidelearn's index, one query a call; all neurons that it finds are scored."""
     n_buckets = int(np.ceil(np.sqrt(8 * len(rows))))
     index = NeuronIndex(TableConfig(n_buckets=n_buckets, cap=2**31 - 1), seed=0)
     with Workers(2) as workers:
         index.fit(rows, dense_rows(queries), workers)
 
-    def search(probes: int) -> Callable[[np.ndarray], np.ndarray]:
+    def search(probes: int) -> Search:
         def find(queries: np.ndarray) -> np.ndarray:
             out = np.full((len(queries), _K), -1, np.int64)
             for i in range(len(queries)):
@@ -185,25 +185,6 @@ def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, Any]]:
             yield probes, search(probes)
 
 
-def measure(
-    name: str, settings: Iterator[tuple[int, Any]], queries: np.ndarray, best: np.ndarray
-) -> Iterator[dict[str, Any]]:
-    """Recall and queries a second of a search, one setting after the other."""
-    began, building = time.perf_counter(), 0.0
-    for setting, search in settings:
-        building = building or time.perf_counter() - began
-        with single_blas():
-            search(queries[:2])
-            start = time.perf_counter()
-            found = search(queries)
-            seconds = time.perf_counter() - start
-        hits = [len(np.intersect1d(a, b)) / _K for a, b in zip(found, best, strict=True)]
-        yield {
-            "name": name, "setting": setting, "recall": float(np.mean(hits)),
-            "per_second": len(queries) / seconds, "build_seconds": building,
-        }  # fmt: skip
-
-
 def compare(
     rows: np.ndarray, queries: np.ndarray, peers: list[str], work: Path
 ) -> list[dict[str, Any]]:
@@ -217,9 +198,10 @@ def compare(
         ("exact int8", iter([(0, byte_scan(rows))]), few, few_best),
         ("slidelearn", tables(rows, queries), queries, best),
     ):
-        for point in measure(name, settings, asked, right):
-            results.append(point)
-            print(_row(point), flush=True)
+        with single_blas():
+            for point in measure(name, settings, asked, right):
+                results.append(point)
+                print(_row(point), flush=True)
     if peers:
         for name, array in (("rows", rows), ("queries", queries), ("best", best)):
             np.save(work / f"{name}.npy", array)
@@ -237,10 +219,9 @@ def compare(
 
 
 def _row(point: dict[str, Any]) -> str:
-    memory = f"{point['memory_mb']:.0f}" if "memory_mb" in point else ""
     return (
         f"| {point['name']} | {point['setting']} | {point['recall']:.3f} | "
-        f"{point['per_second']:,.0f} | {point['build_seconds']:.1f} | {memory} |"
+        f"{point['per_second']:,.0f} | {point['build_seconds']:.1f} | {point['memory_mb']:.0f} |"
     )
 
 

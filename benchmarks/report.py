@@ -59,9 +59,7 @@ def draw_frontier(points: list[dict[str, Any]], path: Path, title: str) -> None:
     figure, axes = _axes()
     for name in dict.fromkeys(point["name"] for point in points):
         own = [point for point in points if point["name"] == name]
-        legend = f"{name}, {own[0]['build_seconds']:.0f} s to build"
-        if "memory_mb" in own[0]:
-            legend += f", {own[0]['memory_mb']:.0f} MiB"
+        legend = f"{name}, {own[0]['build_seconds']:.0f} s, {own[0]['memory_mb']:.0f} MiB to build"
         line = [(point["recall"], point["per_second"]) for point in own]
         axes.plot(*zip(*line, strict=True), marker="o", label=legend)
     axes.set_yscale("log")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from models import assert_same_arrays
 from problems import clusters
 from slidelearn import checkpoint as checkpoint_module
 from slidelearn.checkpoint import (
@@ -21,7 +22,6 @@ from slidelearn.checkpoint import (
 from slidelearn.datasets import Dataset
 from slidelearn.errors import ConfigError, ModelError, SlideError
 from slidelearn.fitting import FitEvents, continue_model, fit_model
-from slidelearn.network_arrays import name_arrays
 from slidelearn.rules import choose_config
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
@@ -62,10 +62,7 @@ def resume(folder, settings, notes=None):
 
 
 def assert_same(a, b):
-    ours, theirs = name_arrays(a), name_arrays(b)
-    assert ours.keys() == theirs.keys()
-    for name, array in ours.items():
-        np.testing.assert_array_equal(theirs[name], array, err_msg=name, strict=True)
+    assert_same_arrays(a, b)
     assert a.config == b.config
     assert (a.facts["epochs"], a.facts["steps"]) == (b.facts["epochs"], b.facts["steps"])
 

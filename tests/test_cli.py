@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from models import assert_same_arrays
 from slidelearn.checkpoint import find_checkpoints
 from slidelearn.cli import main
 from slidelearn.cli.interrupt import GracefulStop
 from slidelearn.datasets import Dataset, load_dataset, save_dataset
 from slidelearn.model_file import load_model
-from slidelearn.network_arrays import name_arrays
 
 N_LABELS, N_FEATURES = 12, 20
 RECORD = {"epoch", "train_seconds", "compile_seconds", "examples_per_second", "loss"}
@@ -184,11 +184,7 @@ def test_a_run_that_was_killed_is_resumed(files, capsys):
     assert "resumed after" in capsys.readouterr().err
     assert not find_checkpoints(folder)
     assert [record["epoch"] for record in records(folder)] == list(range(1, 41))
-    whole, resumed = (load_model(files / name) for name in ("whole", "killed"))
-    for name, array in name_arrays(whole).items():  # bits are compared where one process has both
-        np.testing.assert_allclose(
-            name_arrays(resumed)[name], array, rtol=1e-3, atol=1e-4, err_msg=name
-        )
+    assert_same_arrays(load_model(files / "whole"), load_model(folder))
     assert train(files, "killed", *options, "--resume") == 0
     assert "holds a finished model; there is nothing to do" in capsys.readouterr().err
 
@@ -256,21 +252,18 @@ def test_continue_is_interrupted_and_resumed(files, capsys, monkeypatch, in_plac
     more = ("train", files / "train.txt", "--continue", first, "--model", target, "--epochs", 2)
     assert run(*more[:-4], "--model", files / "at once", *more[-2:]) == 0
     monkeypatch.setattr(sys.modules["slidelearn.cli.train"], "GracefulStop", StopsSoon)
-    before = name_arrays(load_model(first))
+    before = load_model(first)
     capsys.readouterr()
     assert run(*more) == 130
     said = "is as it was; --resume goes on" if in_place else "model so far with 0 new labels"
     assert said in capsys.readouterr().err
-    for name, array in name_arrays(load_model(first)).items():
-        np.testing.assert_array_equal(array, before[name])
+    assert_same_arrays(load_model(first), before)
     assert find_checkpoints(target)
     monkeypatch.undo()
     assert run(*more, "--resume") == 0
     assert "resumed after" in capsys.readouterr().err
     assert not find_checkpoints(target)
-    resumed, whole = (name_arrays(load_model(path)) for path in (target, files / "at once"))
-    for name, array in whole.items():
-        np.testing.assert_array_equal(resumed[name], array, err_msg=name)
+    assert_same_arrays(load_model(files / "at once"), load_model(target))
     assert [record["epoch"] for record in records(target)] == ([1, 2, 3] if in_place else [2, 3])
     if not in_place:
         assert run(*more, "--resume") == 0

@@ -11,6 +11,7 @@ from numba.core.registry import CPUDispatcher
 from scipy.sparse import csr_matrix
 
 import naive_metrics
+from models import assert_same_arrays
 from problems import clusters
 from slidelearn import validation
 from slidelearn.compiling import compile_kernels
@@ -19,7 +20,6 @@ from slidelearn.datasets import Dataset
 from slidelearn.errors import ConfigError, DataError, SlideError
 from slidelearn.fitting import FitEvents, continue_model, fit_model
 from slidelearn.growing import _join_wide
-from slidelearn.network_arrays import name_arrays
 from slidelearn.training import Trainer
 from slidelearn.wide import make_wide
 
@@ -240,8 +240,7 @@ def test_the_form_of_the_data_does_not_matter(form):
     plain = fit_model(data, QUICK)
     given = Dataset(form(data.X), data.Y if form is doubled else form(data.Y))
     model = fit_model(given, QUICK)
-    for name, array in name_arrays(plain).items():
-        np.testing.assert_array_equal(name_arrays(model)[name], array, err_msg=name)
+    assert_same_arrays(plain, model)
 
 
 def test_divergence_names_the_layer_and_the_learning_rate():

@@ -9,6 +9,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 from threadpoolctl import threadpool_info
 
+from models import assert_same_arrays
 from problems import clusters
 from slidelearn import SlideClassifier
 from slidelearn.datasets import Dataset
@@ -32,20 +33,13 @@ def ask(folder):
     return same, model.predict_topk(X, 3).labels
 
 
-def assert_same(a, b):
-    ours, theirs = name_arrays(a), name_arrays(b)
-    assert ours.keys() == theirs.keys()
-    for name, array in ours.items():
-        np.testing.assert_array_equal(theirs[name], array, err_msg=name)
-
-
 def blas_threads():
     return [library["num_threads"] for library in threadpool_info()]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_threads_do_not_change_a_training(threads):
-    assert_same(train(0, threads), train(0, 1))
+    assert_same_arrays(train(0, threads), train(0, 1))
 
 
 def test_trainings_at_once_in_one_process():
@@ -53,7 +47,7 @@ def test_trainings_at_once_in_one_process():
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(train, range(3)))
     for a, b in zip(alone, together, strict=True):
-        assert_same(a, b)
+        assert_same_arrays(a, b)
     assert blas_threads() == before
 
 
@@ -93,7 +87,7 @@ def test_a_fork_of_a_process_that_has_threads():
         if child == 0:
             code = 1
             try:
-                assert_same(train(0), model)
+                assert_same_arrays(train(0), model)
                 code = 0
             finally:
                 os._exit(code)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,32 +107,31 @@ METHODS = {
 }
 
 
+def measure(
+    name: str, settings: Iterator[tuple[int, Search]], queries: np.ndarray, best: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Recall and queries a second of a search, one setting after the other."""
+    before, began, building = resident(), time.perf_counter(), 0.0
+    for setting, search in settings:
+        building = building or time.perf_counter() - began
+        search(queries[:10])
+        start = time.perf_counter()
+        found = search(queries)
+        seconds = time.perf_counter() - start
+        hits = [len(np.intersect1d(a, b)) / 5 for a, b in zip(found, best, strict=True)]
+        yield {
+            "name": name, "setting": setting, "recall": float(np.mean(hits)),
+            "per_second": len(queries) / seconds, "build_seconds": building,
+            "memory_mb": resident() - before,
+        }  # fmt: skip
+
+
 def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2].split(",")
     rows, queries, best = (np.load(folder / f"{name}.npy") for name in ("rows", "queries", "best"))
     for name in names:
-        before, began = resident(), time.perf_counter()
-        building = 0.0
-        for setting, search in METHODS[name](rows):
-            building = building or time.perf_counter() - began
-            search(queries[:10])
-            start = time.perf_counter()
-            found = search(queries)
-            seconds = time.perf_counter() - start
-            hit = np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(found, best, strict=True)])
-            print(
-                json.dumps(
-                    {
-                        "name": name,
-                        "setting": setting,
-                        "recall": float(hit),
-                        "per_second": len(queries) / seconds,
-                        "build_seconds": building,
-                        "memory_mb": resident() - before,
-                    }
-                ),
-                flush=True,
-            )
+        for point in measure(name, METHODS[name](rows), queries, best):
+            print(json.dumps(point), flush=True)
 
 
 if __name__ == "__main__":
