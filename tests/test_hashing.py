@@ -84,7 +84,8 @@ def test_the_first_probe_is_the_code_and_probes_are_distinct_buckets(name, make)
     probes = family.probes(V, 5)
     assert probes.dtype == np.int32
     assert probes.shape == (50, 3, 5)
-    assert (probes[:, :, 0] == family.codes(V)).all()
+    if name != "centroids":  # whose queries look elsewhere than neurons are filed
+        assert (probes[:, :, 0] == family.codes(V)).all()
     assert family.codes(V).min() >= 0
     assert probes.max() < family.n_buckets
     for buckets in probes.reshape(-1, 5):
@@ -317,18 +318,34 @@ def test_only_empty_vectors_go_to_bucket_zero(name):
 # --- Centroids
 
 
-def test_centroid_codes_are_the_largest_inner_products():
+def test_centroid_codes_are_the_nearest_and_probes_expect_the_largest_products():
     V = dense(300, 16)
     family = Centroids.fit(V, n_buckets=13, l=2, seed=0)
-    assert np.allclose(np.linalg.norm(family.centroids, axis=2), 1, atol=1e-5)
     for table in range(2):
-        ref = np.argsort(-(V @ family.centroids[table].T), axis=1, kind="stable")
+        centroids, radii = family.centroids[table], family.radii[table]
+        distances = np.linalg.norm(V[:, None] - centroids, axis=2)
+        codes = family.codes(V)[:, table]
+        assert (codes == distances.argmin(axis=1)).all()
+        expected = V @ centroids.T + np.linalg.norm(V, axis=1)[:, None] * radii
+        ref = np.argsort(-expected, axis=1, kind="stable")
         assert (family.probes(V, 13)[:, table] == ref).all()
-        assert (family.codes(V)[:, table] == ref[:, 0]).all()
+
+
+def test_a_radius_is_the_standard_deviation_in_any_direction():
+    V = dense(20_000, 6) * 3 + 7
+    family = Centroids.fit(V, n_buckets=1, l=1, seed=0)
+    assert np.allclose(family.centroids, 7, atol=0.2)
+    assert np.allclose(family.radii, 3, atol=0.2)
+
+
+def test_a_wide_bucket_is_probed_before_a_narrow_one_of_the_same_mean():
+    centroids = np.ones((1, 2, 3), np.float32)
+    family = Centroids(centroids, np.array([[0.1, 0.5]], np.float32))
+    assert family.probes(dense(4, 3), 2)[:, 0].tolist() == [[1, 0]] * 4
 
 
 def test_equal_centroids_give_the_smaller_bucket():
-    family = Centroids(np.ones((1, 4, 3), np.float32))
+    family = Centroids(np.ones((1, 4, 3), np.float32), np.zeros((1, 4), np.float32))
     assert (family.probes(dense(5, 3), 3) == [0, 1, 2]).all()
 
 
@@ -347,12 +364,12 @@ def test_centroids_find_clusters_and_share_them_out(as_rows):
 
 
 def test_a_centroid_learns_from_a_sample_of_the_vectors():
-    V = dense(1000, 8)
-    family = Centroids.fit(V, n_buckets=3, l=1, seed=0)  # 150 of the 1000
-    unit = V / np.linalg.norm(V, axis=1, keepdims=True)
-    random = (unit @ unit[:30].T).reshape(1000, 10, 3)  # ten times three random directions
-    assert (unit @ family.centroids[0].T).max(axis=1).mean() > random.max(axis=2).mean(axis=0).max()
-    assert np.bincount(family.codes(V)[:, 0], minlength=3).min() > 200
+    V = dense(5000, 8)
+    family = Centroids.fit(V, n_buckets=3, l=1, seed=0)  # 2048 of the 5000
+    codes = family.codes(V)[:, 0]
+    explained = 1 - np.square(V - family.centroids[0, codes]).sum() / np.square(V).sum()
+    assert explained > 0.12  # of 8 dimensions, three means can explain about one
+    assert np.bincount(codes, minlength=3).min() > 1000
 
 
 def test_equal_vectors_and_zeros_can_be_clustered():

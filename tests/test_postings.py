@@ -63,6 +63,32 @@ def test_best_labels_of_the_largest_weights(seed, size, limit, equal):
 
 
 @pytest.mark.nojit
+@given(st.integers(0, 50), st.integers(0, N_LABELS + 2))
+@settings(deadline=None, max_examples=25)
+def test_labels_of_the_largest_biases_are_found_by_all(seed, n_usual):
+    X, wide, bias = make_problem(seed)
+    X = csr_matrix(X)
+    X.data[X.indptr[1] : X.indptr[3]] = 0  # two examples without any feature
+    postings = make_postings(wide, D, 3, bias, n_usual=n_usual)
+    plain = make_postings(wide, D, 3, bias)
+    usual = np.argsort(-bias, kind="stable")[:n_usual]
+    assert sorted(postings.usual) == sorted(usual)
+    x, scratch = sparse_rows(X), zeros(N_LABELS)
+    found, weights = best_labels(x, postings, N_LABELS, D, scratch)
+    assert not scratch.any()
+    before, before_weights = best_labels(x, plain, N_LABELS, D, scratch)
+    for i in range(N):
+        own, old = (slice(*p.indptr[i : i + 2]) for p in (found, before))
+        ref = dict.fromkeys(usual.tolist(), None) | dict(
+            zip(before.neurons[old].tolist(), before_weights[old].tolist(), strict=True)
+        )
+        got = dict(zip(found.neurons[own].tolist(), weights[own].tolist(), strict=True))
+        assert got.keys() == ref.keys()
+        for label, weight in ref.items():
+            assert_allclose(got[label], bias[label] if weight is None else weight, rtol=1e-5)
+
+
+@pytest.mark.nojit
 def test_features_of_too_many_labels_are_left_out():
     _, wide, bias = make_problem()
     counts = np.bincount(wide.features, minlength=D)

@@ -18,7 +18,10 @@ __all__ = ["ArrayFile", "encode_arrays"]
 
 Shape: TypeAlias = tuple[int | None, ...]  # None stands for any length
 
-_CODES = {"float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64"}
+_CODES = {
+    "float32": "F32", "float64": "F64", "int8": "I8", "int16": "I16", "int32": "I32",
+    "int64": "I64",
+}  # fmt: skip
 
 
 def encode_arrays(
@@ -31,7 +34,7 @@ def encode_arrays(
     Parameters
     ----------
     arrays : dict
-        float32, float64, int32 and int64 arrays by name.
+        Arrays by name, of float32, float64 or signed integers.
     note : str, optional
         Text to go with them.
 

@@ -34,6 +34,7 @@ class TableConfig:
     predict_probes: int = 4  # buckets looked into in every table when predicting
     predict_limit: int = 512  # most neurons retrieved for an example when predicting
     postings: int = 128  # labels that the wide path files under each feature
+    usual: int = 32  # labels that every example finds there: those of the largest biases
     wide_limit: int = 16  # most labels retrieved through them while training
     predict_wide_limit: int = 64  # and when predicting
     predict_logits: int = 80  # most neurons of an example that the network computes when predicting
@@ -51,7 +52,7 @@ class TableConfig:
         _check_choice("strategy", self.strategy, STRATEGIES)
         for field_ in dataclasses.fields(self):
             if field_.type in ("int", int):
-                least = 0 if field_.name == "limit" else 1
+                least = 0 if field_.name in ("limit", "usual") else 1
                 _check_range(field_.name, getattr(self, field_.name), least, 2**31 - 1)
         _check_range("rebuild_decay", self.rebuild_decay, 0, 10)
         _check_range("max_drift", self.max_drift, 0, 1)

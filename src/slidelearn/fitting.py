@@ -259,11 +259,13 @@ class _Run:
                 if last:
                     with workers.interruptible(self.events.should_interrupt):
                         self.finish(workers)
+                    self.keep_rows()
                 self.tell(done, workers, last=last)
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()
                 self.interrupted = self.stopped = True
                 self.refresh(workers)
+                self.keep_rows()
             if self.stopped:
                 return
 
@@ -274,6 +276,13 @@ class _Run:
             n = self.data.X.shape[0]
             self.trainer.calibrate(self.whole.X, self.whole.Y, n, workers)
         trim_memory()
+
+    def keep_rows(self) -> None:
+        """Let predictions rank by rows kept in the tables, where these are what they ask first."""
+        network = self.trainer.network
+        index = network.indexes[-1]
+        if index is not None and network.postings is None:
+            index.keep_rows(network.output.weight)
 
     def elapsed(self) -> float:
         """Seconds of training so far, also in the middle of an epoch."""

@@ -13,11 +13,13 @@ from slidelearn.hashing import Centring, HashFamily, make_family
 from slidelearn.hashing.centroids import sample_size
 from slidelearn.layers import Pairs
 from slidelearn.rows import BIAS_INPUT, Rows
+from slidelearn.small_rows import SmallRows, small_rows
 from slidelearn.tables import (
     Tables,
     Workspace,
     build_tables,
     make_workspace,
+    rank_buckets,
     retrieve,
     update_tables,
 )
@@ -81,6 +83,7 @@ class NeuronIndex:
         self.family: HashFamily | None = None
         self.centring: Centring | None = None
         self.tables: Tables | None = None
+        self.rows: SmallRows | None = None  # copies in the order of the table, see `keep_rows`
         self.truncated = 0  # buckets larger than the cap that lookups met
         self._free: list[Workspace] = []
         self._lock = Lock()
@@ -125,8 +128,20 @@ class NeuronIndex:
     def rebuild(self, weight: NDArray[np.float32], workers: Workers) -> None:
         """File every neuron anew under the family that there is."""
         codes = self._codes(weight, np.arange(len(weight)), workers)
-        self.tables = build_tables(codes, self._family().n_buckets)
+        self.tables, self.rows = build_tables(codes, self._family().n_buckets), None
         self._free.clear()
+
+    def keep_rows(self, weight: NDArray[np.float32]) -> None:
+        """Copy neurons (N, d + 1) as bytes, in the order of the table: lookups then rank by them.
+
+        Of every bucket only the best neurons are retrieved, so many more buckets can be probed.
+        The copies do not follow the neurons; the next rebuild drops them. Several tables, or
+        inputs that are not centred, keep none.
+        """
+        assert self.tables is not None
+        if self.config.l == 1 and self.centring is not None:
+            order = self.tables.neurons[0]
+            self.rows = small_rows(weight, "int8", neurons=True, order=order)
 
     def drift(
         self, weight: NDArray[np.float32], moved: NDArray[np.int64], workers: Workers
@@ -146,6 +161,7 @@ class NeuronIndex:
         assert self.tables is not None
         codes = self._codes(weight, moved, workers)
         self.tables, _ = update_tables(self.tables, moved, codes)
+        self.rows = None
         self._free.clear()
 
     def _codes(
@@ -167,6 +183,8 @@ class NeuronIndex:
         family = self._family()
         vectors = queries.csr() if self.centring is None else self.centring.queries(_dense(queries))
         probes = family.probes(vectors, min(size.probes, family.n_buckets))
+        if self.rows is not None:
+            return rank_buckets(self.tables, self.rows, probes, queries, size.limit)
         with self._lock:
             workspace = self._free.pop() if self._free else make_workspace(self.tables)
         found = retrieve(

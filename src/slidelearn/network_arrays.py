@@ -22,6 +22,7 @@ from slidelearn.model import Model
 from slidelearn.network import Network, with_postings
 from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
 from slidelearn.postings import Postings
+from slidelearn.small_rows import SmallRows
 from slidelearn.tables import build_tables
 from slidelearn.wide import Wide
 
@@ -156,6 +157,8 @@ def _index_arrays(name: str, index: NeuronIndex) -> dict[str, NDArray[Any]]:
     if index.centring is not None:
         for part, value in index.centring._asdict().items():
             arrays[f"{name}.centring.{part}"] = np.asarray(value)
+    if index.rows is not None:
+        arrays |= name_small_rows(f"{name}.rows", index.rows)
     arrays[f"{name}.codes"] = index.tables.codes
     arrays[f"{name}.seed"] = np.asarray(index.seed, np.int64)
     return arrays
@@ -192,7 +195,26 @@ def read_index(
         index.tables = build_tables(codes, index.family.n_buckets)
     except DataError as error:
         raise ModelError(f"{path}: {name}: {error}") from None
+    if f"{name}.rows.values" in file:
+        index.rows = read_small_rows(file, f"{name}.rows", size, "int8", neurons=True)
     return index
+
+
+def name_small_rows(name: str, rows: SmallRows) -> dict[str, NDArray[Any]]:
+    """Arrays of small rows."""
+    return {f"{name}.{part}": array for part, array in rows._asdict().items()}
+
+
+def read_small_rows(
+    file: ArrayFile, name: str, shape: tuple[int, int], dtype: str, *, neurons: bool
+) -> SmallRows:
+    """Small rows of a shape, with biases where they are neurons."""
+    size = (shape[0] if neurons else 0,)
+    return SmallRows(
+        file.take(f"{name}.values", np.dtype(dtype).type, shape),
+        file.take(f"{name}.scales", np.float32, shape[:1]),
+        file.take(f"{name}.bias", np.float32, size),
+    )
 
 
 def _read_family(
@@ -201,7 +223,10 @@ def _read_family(
     """A hash family for vectors of the given width."""
     n_hashes = config.k * config.l
     expected: dict[str, dict[str, tuple[type[np.generic], tuple[int | None, ...]]]] = {
-        "centroids": {"centroids": (np.float32, (config.l, None, width))},
+        "centroids": {
+            "centroids": (np.float32, (config.l, None, width)),
+            "radii": (np.float32, (config.l, None)),
+        },
         "simhash": {"planes": (np.float32, (width, n_hashes)), "shape": (np.int64, (3,))},
         "minhash": {"seeds": (np.int64, (n_hashes,)), "shape": (np.int64, (5,))},
         "dwta": {
@@ -211,8 +236,12 @@ def _read_family(
         },
     }
     arrays = {
-        part: file.take(f"{name}.{part}", *kind) for part, kind in expected[config.family].items()
+        part: file.take(f"{name}.{part}", *kind)
+        for part, kind in expected[config.family].items()
+        if part != "radii" or f"{name}.radii" in file  # the first versions had none
     }
+    if "centroids" in arrays:
+        arrays.setdefault("radii", np.zeros(arrays["centroids"].shape[:2], np.float32))
     family = restore_family(config.family, arrays)
     fits = (
         family.n_features == width
@@ -221,6 +250,8 @@ def _read_family(
         and family.hashes(np.zeros((0, width), np.float32)).shape[1:]
         in ((config.l, config.k), (config.l, 1))
     )
+    if "radii" in arrays:
+        fits = fits and arrays["radii"].shape == arrays["centroids"].shape[:2]
     if "bins" in arrays:
         bins, places = arrays["bins"], arrays["places"]
         fits = (
@@ -288,7 +319,13 @@ def _read_postings(
     """Tables over rows of features, as many as there are biases."""
     names = (f"{name}.indptr", f"{name}.labels")
     indptr, labels = _read_rows(file, names, n_features, len(bias), ascending=False)
-    return Postings(indptr, labels, file.take(f"{name}.weights", np.float32, labels.shape), bias)
+    weights = file.take(f"{name}.weights", np.float32, labels.shape)
+    if f"{name}.usual" not in file:  # as in the memory, and what the first versions wrote
+        return Postings(indptr, labels, weights, bias, np.empty(0, np.int32))
+    usual = file.take(f"{name}.usual", np.int32, (None,))
+    if len(usual) and not (usual.min() >= 0 and usual.max() < len(bias)):
+        raise ModelError(f"{file.path}: {name}.usual has an id outside of 0 to {len(bias) - 1}")
+    return Postings(indptr, labels, weights, bias, usual)
 
 
 def _read_rows(

@@ -19,6 +19,10 @@ from slidelearn.wide import Wide
 __all__ = ["Found", "Postings", "best_labels", "make_postings"]
 
 
+# What the bucket of the constant adds, so that its labels count as touched; no sum changes by it.
+_ALMOST_NOTHING = np.float32(1e-30)
+
+
 class Found(NamedTuple):
     """What examples found: neurons in no order, and what each weighs, (n_pairs,), bias included."""
 
@@ -39,12 +43,28 @@ class Postings(NamedTuple):
         Their wide weights when they were filed.
     bias : float32 array of shape (n_labels,)
         What every label's logit starts from.
+    usual : int32 array
+        Labels of the largest biases: the bucket of the constant, which all examples look into.
     """
 
     indptr: NDArray[np.int64]
     labels: NDArray[np.int32]
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
+    usual: NDArray[np.int32]
+
+
+def usual_labels(bias: NDArray[np.float32], size: int) -> NDArray[np.int32]:
+    """Labels of the largest biases (n_labels,), ascending.
+
+    Examples
+    --------
+    >>> usual_labels(np.array([3, 1, 2], np.float32), 2).tolist()
+    [0, 2]
+    """
+    size = min(size, len(bias))
+    chosen = np.argpartition(-bias, size - 1)[:size] if size else np.empty(0)
+    return np.sort(chosen.astype(np.int32))
 
 
 def make_postings(
@@ -54,10 +74,12 @@ def make_postings(
     bias: NDArray[np.float32],
     *,
     most: int | None = None,
+    n_usual: int = 0,
 ) -> Postings:
     """File every label under its features; a bucket keeps the ``size`` largest weights.
 
-    Features of more than ``most`` labels, if given, get an empty one.
+    Features of more than ``most`` labels, if given, get an empty one. The constant's has the
+    ``n_usual`` labels of the largest biases.
 
     Examples
     --------
@@ -74,7 +96,7 @@ def make_postings(
         sizes[counts > most] = 0
     indptr = np.concatenate(([0], np.cumsum(sizes)))
     labels, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    postings = Postings(indptr, labels, weights, bias)
+    postings = Postings(indptr, labels, weights, bias, usual_labels(bias, n_usual))
     _file(wide, postings, np.zeros(n_features, np.int64))
     return postings
 
@@ -110,7 +132,8 @@ def best_labels(
     --------
     >>> from slidelearn.scratch import zeros
     >>> postings = Postings(np.array([0, 2]), np.array([4, 7], np.int32),
-    ...                     np.array([1, 2], np.float32), np.zeros(9, np.float32))
+    ...                     np.array([1, 2], np.float32), np.zeros(9, np.float32),
+    ...                     np.empty(0, np.int32))
     >>> x = Rows(np.array([0, 1]), np.array([0], np.int32), np.array([3.0], np.float32), 1, False)
     >>> found = best_labels(x, postings, 1, 1, zeros(9))
     >>> found.pairs.neurons.tolist(), found.weights.tolist()
@@ -127,9 +150,13 @@ def best_labels(
     sizes, probed = np.empty(probes, np.float32), np.empty(probes, np.int32)
     for i in range(n):
         n_probed, most = _choose_buckets(x, i, postings, sizes, probed)
+        most += len(postings.usual)
         if most >= len(touched):
             touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
         n_touched = 0
+        for label in postings.usual:
+            touched[n_touched], scratch[label] = label, _ALMOST_NOTHING
+            n_touched += 1
         for e in probed[:n_probed]:
             value, feature = x.values[x.indptr[i] + e], x.indices[x.indptr[i] + e]
             start, end = postings.indptr[feature], postings.indptr[feature + 1]

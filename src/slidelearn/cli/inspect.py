@@ -104,7 +104,8 @@ def _arrays(values: Any) -> list[Any]:
 def _index_bytes(index: "NeuronIndex") -> int:
     family = {} if index.family is None else index.family.arrays()
     tables = () if index.tables is None else tuple(index.tables)
-    return sum(array.nbytes for array in _arrays((*family.values(), *tables)))
+    rows = () if index.rows is None else tuple(index.rows)
+    return sum(array.nbytes for array in _arrays((*family.values(), *tables, *rows)))
 
 
 def _layer_table(parts: list[_Part]) -> "Table":

@@ -1,6 +1,7 @@
 """Tables: codes -> buckets of neurons -> the neurons that an example retrieves."""
 
 from slidelearn.tables.buckets import Occupancy, Tables, build_tables, occupancy, update_tables
+from slidelearn.tables.ranking import rank_buckets
 from slidelearn.tables.retrieval import (
     STRATEGIES,
     Retrieved,
@@ -23,6 +24,7 @@ __all__ = [
     "make_rule",
     "make_workspace",
     "occupancy",
+    "rank_buckets",
     "retrieve",
     "retrieve_one",
     "update_tables",
