@@ -36,7 +36,9 @@ from slidelearn.workers import Workers, single_blas
 
 _K = 5
 _SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
-_PROBES = (1, 2, 4, 8, 16, 32, 64, 128)
+_PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_MOST_BUCKETS = 4096  # so that to rank the centroids costs no more than to read some buckets
+_RESCORED = 20  # neurons that are scored in full
 _HERE = Path(__file__).parent
 
 
@@ -161,18 +163,22 @@ def byte_scan(rows: np.ndarray) -> Search:
 
 
 def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, Search]]:
-    """slidelearn's index, one query a call; all neurons that it finds are scored."""
-    n_buckets = int(np.ceil(np.sqrt(8 * len(rows))))
-    index = NeuronIndex(TableConfig(n_buckets=n_buckets, cap=2**31 - 1), seed=0)
+    """slidelearn's index, one query a call: ranked by rows kept as bytes, the best scored in full.
+
+    Centroids are centred on the queries that are asked later; of their answers it knows nothing.
+    """
+    n_buckets = min(_MOST_BUCKETS, int(np.ceil(np.sqrt(8 * len(rows)))))
+    index = NeuronIndex(TableConfig(n_buckets=n_buckets), seed=0)
     with Workers(2) as workers:
         index.fit(rows, dense_rows(queries), workers)
+    index.keep_rows(rows)
 
     def search(probes: int) -> Search:
         def find(queries: np.ndarray) -> np.ndarray:
             out = np.full((len(queries), _K), -1, np.int64)
             for i in range(len(queries)):
                 h: Rows = dense_rows(queries[i : i + 1])
-                found = index.lookup(h, Lookup(probes, 2**31 - 1, 1))
+                found = index.lookup(h, Lookup(probes, _RESCORED, 1))
                 logits = np.empty(len(found.neurons), np.float32)
                 pair_logits(h, rows, found, logits)
                 keep_best(found.indptr, found.neurons, logits, out[i : i + 1])

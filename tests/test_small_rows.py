@@ -7,9 +7,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from batches import random_features
 from slidelearn.config import TableConfig
 from slidelearn.index import Lookup, NeuronIndex
-from slidelearn.layers import Pairs, pair_logits
+from slidelearn.layers import Pairs, pair_logits, small_logits
 from slidelearn.rows import BIAS_INPUT, dense_rows, product, sparse_rows
-from slidelearn.small_rows import SMALL_TYPES, small_logits, small_product, small_rows
+from slidelearn.small_rows import SMALL_TYPES, small_product, small_rows
 from slidelearn.tables import build_tables, rank_buckets
 from slidelearn.workers import Workers
 

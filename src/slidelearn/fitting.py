@@ -11,6 +11,7 @@ import numpy as np
 import slidelearn
 from slidelearn.calibration import hold_out, move_back
 from slidelearn.checkpoint import CheckpointPlan, Checkpoints
+from slidelearn.compacting import check_trainable
 from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
@@ -185,8 +186,10 @@ def continue_model(
     SlideError
         If the loss becomes infinite or NaN.
     ModelError
-        If a checkpoint cannot be written, or is of another model, data or settings.
+        If the model is a compact copy, or a checkpoint cannot be written, or is of another model,
+        data or settings.
     """
+    check_trainable(model)
     data = _checked(data)
     n_known = model.network.n_labels
     if data.X.shape[1] != model.network.n_features or data.Y.shape[1] < n_known:

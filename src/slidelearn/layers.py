@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
-from slidelearn.rows import Rows, add_scaled_row, dot_row
+from slidelearn.rows import BIAS_INPUT, Rows, add_scaled_row, dot_row
+from slidelearn.small_rows import SmallRows, dot_small
 from slidelearn.workers import pieces
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "pair_input_gradient",
     "pair_logits",
     "pairs_of",
+    "small_logits",
     "update_rows",
 ]
 
@@ -43,21 +45,39 @@ class Layer(NamedTuple):
         Its state, row by row.
     hashed : bool
         Only the active neurons of an example are computed.
+    small : SmallRows or None
+        The same weights for predictions only; ``weight`` is then empty.
     """
 
     weight: NDArray[np.float32]
     optimizer: Optimizer
     hashed: bool
+    small: SmallRows | None = None
 
     @property
     def n_in(self) -> int:
         """Inputs, without the constant."""
-        return int(self.weight.shape[1 if self.hashed else 0]) - 1
+        if self.hashed and self.small is not None:
+            return int(self.small.values.shape[1])
+        return self._shape[1 if self.hashed else 0] - 1
 
     @property
     def n_out(self) -> int:
         """Neurons."""
-        return int(self.weight.shape[0 if self.hashed else 1])
+        return self._shape[0 if self.hashed else 1]
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self.weight.shape if self.small is None else self.small.values.shape
+
+    @property
+    def bias(self) -> NDArray[np.float32]:
+        """The neurons' weights of the constant, (n_out,), of a hashed layer."""
+        return self.weight[:, -1] if self.small is None else self.small.bias
+
+    def neurons(self, start: int, end: int) -> NDArray[np.float32]:
+        """Weights of some neurons of a hashed layer, (m, n_in + 1)."""
+        return self.weight[start:end] if self.small is None else self.small.floats(start, end)
 
 
 class Pairs(NamedTuple):
@@ -255,6 +275,17 @@ def pair_logits(
     for i in range(len(pairs.indptr) - 1):
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             out[p] = dot_row(rows, i, weight[pairs.neurons[p]])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def small_logits(h: Rows, weight: SmallRows, pairs: Pairs, out: NDArray[np.float32]) -> None:
+    """Do the same with small rows, for dense inputs ``h``: out (n_pairs,)."""
+    for i in range(len(pairs.indptr) - 1):
+        vector = h.values[h.indptr[i] : h.indptr[i + 1]]
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            n = pairs.neurons[p]
+            logit = weight.scales[n] * dot_small(weight.values[n], vector)
+            out[p] = logit + BIAS_INPUT * weight.bias[n]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

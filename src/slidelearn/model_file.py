@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slidelearn.array_file import encode_arrays
+from slidelearn.compacting import COMPACT_TYPES
 from slidelearn.config import Config
 from slidelearn.errors import ConfigError, ModelError
 from slidelearn.files import atomic_write
 from slidelearn.model import Model
 from slidelearn.network_arrays import name_arrays, read_network
 
-__all__ = ["FORMAT", "load_model", "read_facts", "save_model"]
+__all__ = ["FORMAT", "file_sizes", "load_model", "read_facts", "save_model"]
 
 FORMAT = 1  # raise it whenever older versions would misread a folder
 
@@ -121,8 +122,16 @@ def load_model(folder: _Path, *, verify: bool = True) -> Model:
     labels = _read_names(folder, files, "labels", header.n_labels, verify=verify)
     features = _read_names(folder, files, "features", header.n_features, verify=verify)
     path = _checked_file(folder, files, "weights", verify=verify)
+    compact = header.facts.get("compact")
+    if compact not in (None, *COMPACT_TYPES):
+        raise ModelError(f"{folder / _CONFIG}: compact is {compact!r}, no type of weights")
     network, inverse_propensity = read_network(
-        path, header.config, header.n_features, header.n_labels, trusted=not verify
+        path,
+        header.config,
+        header.n_features,
+        header.n_labels,
+        compact=compact,
+        trusted=not verify,
     )
     return Model(header.config, network, labels, features, inverse_propensity, header.facts)
 
@@ -136,6 +145,20 @@ def read_facts(folder: _Path) -> dict[str, Any]:
         If there is no model, or a newer version wrote it.
     """
     return _read_header(Path(folder) / _CONFIG).facts
+
+
+def file_sizes(folder: _Path) -> dict[str, int]:
+    """Bytes of every file of a model, by name.
+
+    Raises
+    ------
+    ModelError
+        If there is no model, or a newer version wrote it.
+    """
+    folder = Path(folder)
+    files = _read_header(folder / _CONFIG).files
+    names = [_CONFIG, *(_checked_file(folder, files, role, verify=False).name for role in files)]
+    return {name: (folder / name).stat().st_size for name in names}
 
 
 def _write(folder: Path, role: str, parts: Sequence[bytes | memoryview]) -> dict[str, Any]:

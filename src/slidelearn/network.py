@@ -15,6 +15,7 @@ from slidelearn.postings import Found, Postings, best_labels, make_postings
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
 from slidelearn.sampling import unite
 from slidelearn.scratch import zeros
+from slidelearn.small_rows import small_product
 from slidelearn.wide import Wide
 
 __all__ = [
@@ -156,7 +157,7 @@ def with_postings(network: Network) -> Network:
     index = network.indexes[-1]
     if network.wide is None or index is None:
         return network
-    bias = BIAS_INPUT * network.output.weight[:, -1]
+    bias = BIAS_INPUT * network.output.bias
     size, n_usual = index.config.postings, index.config.usual
     postings = make_postings(network.wide, network.n_features, size, bias, n_usual=n_usual)
     return network._replace(postings=postings)
@@ -203,7 +204,11 @@ def _dense_forward(
     layer: Layer, x: Rows, dropout: float, rng: np.random.Generator | None
 ) -> tuple[Rows, NDArray[np.float32], NDArray[np.float32]]:
     """All neurons of a layer with ReLU: activations with the constant column, z and gate."""
-    z = product(x, layer.weight)
+    if layer.small is None:
+        z = product(x, layer.weight)
+    else:
+        z = np.empty((x.n, layer.n_out), np.float32)
+        small_product(x, layer.small, z)
     gate = _gate(z, dropout, rng)
     after = np.empty((x.n, layer.n_out + 1), np.float32)
     np.multiply(z, gate, out=after[:, :-1])

@@ -91,7 +91,10 @@ def name_layers(network: Network) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     layers = (*network.hidden, network.output)
     for name, layer, index in zip(layer_names(network), layers, network.indexes, strict=True):
-        arrays[f"{name}.weight"] = layer.weight
+        if layer.small is None:
+            arrays[f"{name}.weight"] = layer.weight
+        else:
+            arrays |= name_small_rows(f"{name}.small", layer.small)
         arrays |= {f"{name}.{state}": getattr(layer.optimizer, state) for state in _STATES}
         if index is not None and index.tables is not None:
             arrays |= _index_arrays(f"{name}.index", index)
@@ -99,11 +102,18 @@ def name_layers(network: Network) -> dict[str, NDArray[Any]]:
 
 
 def read_network(
-    path: Path, config: Config, n_features: int, n_labels: int, *, trusted: bool = False
+    path: Path,
+    config: Config,
+    n_features: int,
+    n_labels: int,
+    *,
+    compact: str | None = None,
+    trusted: bool = False,
 ) -> tuple[Network, NDArray[np.float64]]:
     """Read a network and the inverse propensities of its labels.
 
-    The content of a trusted file is not looked at.
+    A ``compact`` one has no optimizers, and weights of that type; see `compact_model`. The content
+    of a trusted file is not looked at.
 
     Raises
     ------
@@ -119,18 +129,19 @@ def read_network(
     for depth, (n_in, n_out) in enumerate(pairwise(widths)):
         name = f"hidden.{depth}"
         shape = (n_out, n_in + 1) if hashed else (n_in + 1, n_out)
-        hidden.append(_read_layer(file, name, shape, config.optimizer, hashed=hashed))
+        kept = compact if depth == 0 or compact is None else "float32"
+        hidden.append(_read_layer(file, name, shape, config, kept, hashed=hashed))
         size = (n_out, n_in)
         if tables is None:
             indexes.append(None)
         else:
             indexes.append(read_index(file, path, name, tables, size))
     shape = (n_labels, widths[-1] + 1)
-    output = _read_layer(file, "output", shape, config.optimizer, hashed=True)
+    output = _read_layer(file, "output", shape, config, compact, hashed=True)
     searched = config.tail < n_labels
     size = (n_labels, widths[-1])
     indexes.append(read_index(file, path, "output", config.tables, size) if searched else None)
-    wide = _read_wide(file, n_features, n_labels) if config.wide else None
+    wide = _read_wide(file, n_features, n_labels, compact) if config.wide else None
     memory = _read_memory(file, config, n_features, n_labels) if config.neighbours else None
     margins = _read_margins(file, config, wide, (n_features, n_labels))
     mean = file.take("mean", np.float32, (widths[-1],))
@@ -165,14 +176,25 @@ def _index_arrays(name: str, index: NeuronIndex) -> dict[str, NDArray[Any]]:
 
 
 def _read_layer(
-    file: ArrayFile, name: str, shape: tuple[int, int], optimizer: str, *, hashed: bool
+    file: ArrayFile,
+    name: str,
+    shape: tuple[int, int],
+    config: Config,
+    compact: str | None,
+    *,
+    hashed: bool,
 ) -> Layer:
     """Weights of one layer, and its optimizer with exactly the arrays that its kind needs."""
-    weight = file.take(f"{name}.weight", np.float32, shape)
-    pattern, states = make_optimizer(optimizer, (1, 1)), {}
-    for state, size in state_shapes(optimizer, shape).items():
-        states[state] = file.take(f"{name}.{state}", getattr(pattern, state).dtype.type, size)
-    return Layer(weight, Optimizer(pattern.kind, **states), hashed)
+    pattern, states = make_optimizer(config.optimizer, (1, 1)), {}
+    for state, size in state_shapes(config.optimizer, shape).items():
+        wanted = size if compact is None else (0,) * len(size)
+        states[state] = file.take(f"{name}.{state}", getattr(pattern, state).dtype.type, wanted)
+    optimizer = Optimizer(pattern.kind, **states)
+    if compact in (None, "float32") or config.hidden_tables is not None:
+        return Layer(file.take(f"{name}.weight", np.float32, shape), optimizer, hashed)
+    size = (shape[0], shape[1] - 1) if hashed else shape
+    small = read_small_rows(file, f"{name}.small", size, compact, neurons=hashed)
+    return Layer(np.empty((0, 0), np.float32), optimizer, hashed, small)
 
 
 def read_index(
@@ -262,12 +284,13 @@ def _read_family(
     return family
 
 
-def _read_wide(file: ArrayFile, n_features: int, n_labels: int) -> Wide:
+def _read_wide(file: ArrayFile, n_features: int, n_labels: int, compact: str | None) -> Wide:
     """The wide path, with every feature in bounds and ascending in its label."""
     indptr, features = _read_rows(file, ("wide.indptr", "wide.features"), n_labels, n_features)
     size = (len(features),)
     weights = file.take("wide.weights", np.float32, size)
-    return Wide(indptr, features, weights, file.take("wide.squares", np.float32, size))
+    squares = file.take("wide.squares", np.float32, size if compact is None else (0,))
+    return Wide(indptr, features, weights, squares)
 
 
 def _read_margins(

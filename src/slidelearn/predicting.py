@@ -130,7 +130,7 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
     margins, columns = network.margins, columns_of(X)
     vote, margin = strengths(network)
     for first in range(0, network.n_labels, _LABELS):
-        weight = network.output.weight[first : first + _LABELS].T
+        weight = network.output.neurons(first, first + _LABELS).T
         logits = product(h, weight if h.dense else np.ascontiguousarray(weight))
         labels = np.arange(first, first + logits.shape[1])
         if network.wide is not None:

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.cooccurrence import Cooccurrence, rank_again
 from slidelearn.heap import insert, offer
 from slidelearn.index import Lookup
-from slidelearn.layers import Pairs, pair_logits
+from slidelearn.layers import Pairs, pair_logits, small_logits
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import Votes, add_pair_votes, find_votes, room_for_votes
 from slidelearn.network import Network, find_labels, hidden_rows
@@ -24,6 +24,7 @@ from slidelearn.postings import Found
 from slidelearn.rows import BIAS_INPUT, Rows, sparse_rows
 from slidelearn.sampling import unite
 from slidelearn.scratch import check_room, zeros
+from slidelearn.small_rows import SmallRows
 from slidelearn.wide import Wide, add_pair_scores, find_hits
 
 __all__ = ["ALL", "Cut", "Retrieved", "keep_best", "room", "score_retrieved", "search", "strengths"]
@@ -56,6 +57,14 @@ class _Sparse(NamedTuple):
 
     margins: Wide
     wide: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+class _Neurons(NamedTuple):
+    """Rows of the output layer, in full or small, and their biases."""
+
+    rows: NDArray[np.float32]
+    small: SmallRows | None
     bias: NDArray[np.float32]
 
 
@@ -163,8 +172,9 @@ def _find_and_score(network: Network, X: csr_matrix, cut: Cut, scale: float = 1.
     else:
         votes = find_votes(memory, x, scratch)
     vote, _ = strengths(network)
-    weight, sparse = network.output.weight, _sparse_scores(network)
-    return Retrieved(*_score_found(x, h, found, more, votes, weight, sparse, vote, cut, scratch))
+    output = network.output
+    neurons, sparse = _Neurons(output.weight, output.small, output.bias), _sparse_scores(network)
+    return Retrieved(*_score_found(x, h, found, more, votes, neurons, sparse, vote, cut, scratch))
 
 
 def _sparse_scores(network: Network) -> _Sparse | None:
@@ -185,7 +195,7 @@ def _score_found(
     found: Found,
     more: Pairs,
     votes: Votes,
-    weight: NDArray[np.float32],
+    output: _Neurons,
     sparse: _Sparse | None,
     vote: float,
     cut: Cut,
@@ -196,7 +206,7 @@ def _score_found(
     All in one function: to call each part from Python takes longer than what it does for one
     example. Wide path and margins have the same features, so these are looked up once.
     """
-    check_room(scratch, len(weight))
+    check_room(scratch, len(output.bias))
     pairs = unite(unite(found.pairs, more), votes.pairs)
     shares = np.zeros(len(pairs.neurons), np.float32)
     add_pair_votes(votes, pairs, shares)
@@ -206,8 +216,8 @@ def _score_found(
     shares, keys = shares[places], keys[places]
     active = len(places)
     logits = np.empty(active, np.float32)
-    pair_logits(h, weight, pairs, logits)
-    _add_logits(found, pairs, logits, weight, keys)
+    _score_rows(h, output.rows, output.small, pairs, logits)
+    _add_logits(found, pairs, logits, output.bias, keys)
     pairs, places = _keep(pairs, keys, cut.scores)
     shares, logits = shares[places], logits[places]
     hinges = np.zeros(len(places), np.float32)
@@ -223,6 +233,21 @@ def _score_found(
             add_pair_scores(path, hits, hinges)
             squared_hinges(hinges)
     return Retrieved(pairs, logits, hinges, shares, active)
+
+
+@njit(cache=True, nogil=True)
+def _score_rows(
+    h: Rows,
+    rows: NDArray[np.float32],
+    small: SmallRows | None,
+    pairs: Pairs,
+    logits: NDArray[np.float32],
+) -> None:
+    """Compute logits (n_pairs,) from rows, or from small ones; Numba compiles what there is."""
+    if small is None:
+        pair_logits(h, rows, pairs, logits)
+    else:
+        small_logits(h, small, pairs, logits)
 
 
 @njit(cache=True, nogil=True)
@@ -251,15 +276,15 @@ def _add_logits(
     found: Found,
     pairs: Pairs,
     logits: NDArray[np.float32],
-    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
     keys: NDArray[np.float32],
 ) -> None:
     """Add logits to the keys of pairs, both (n_pairs,); the bias, if both hold it, only once."""
     for i in range(len(pairs.indptr) - 1):
         twice = found.pairs.indptr[i + 1] > found.pairs.indptr[i]
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            bias = BIAS_INPUT * weight[pairs.neurons[p], -1] if twice else np.float32(0)
-            keys[p] += logits[p] - bias
+            own = BIAS_INPUT * bias[pairs.neurons[p]] if twice else np.float32(0)
+            keys[p] += logits[p] - own
 
 
 @njit(cache=True, nogil=True)

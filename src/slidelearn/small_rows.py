@@ -10,10 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from slidelearn.layers import Pairs
 from slidelearn.rows import BIAS_INPUT, Rows
 
-__all__ = ["SMALL_TYPES", "SmallRows", "dot_small", "small_logits", "small_product", "small_rows"]
+__all__ = ["SMALL_TYPES", "SmallRows", "dot_small", "small_product", "small_rows"]
 
 SMALL_TYPES = ("int8", "int16")
 _BLOCK = 4096  # rows that are made small at a time
@@ -93,17 +92,6 @@ def dot_small(numbers: NDArray[np.integer], vector: NDArray[np.float32]) -> np.f
     for j in range(len(numbers)):
         total += np.float32(numbers[j]) * vector[j]
     return total
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def small_logits(h: Rows, weight: SmallRows, pairs: Pairs, out: NDArray[np.float32]) -> None:
-    """Compute the neurons of dense rows ``h`` that are in pairs, out (n_pairs,)."""
-    for i in range(len(pairs.indptr) - 1):
-        vector = h.values[h.indptr[i] : h.indptr[i + 1]]
-        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            n = pairs.neurons[p]
-            out[p] = weight.scales[n] * dot_small(weight.values[n], vector)
-            out[p] += BIAS_INPUT * weight.bias[n]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
+from slidelearn.cli.compact import compact
 from slidelearn.cli.convert import convert
 from slidelearn.cli.demo import demo
 from slidelearn.cli.evaluate import evaluate
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, inspect, convert, demo):
+for command in (train, evaluate, predict, inspect, compact, convert, demo):
     app.command()(command)
 
 

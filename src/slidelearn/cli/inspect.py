@@ -60,9 +60,11 @@ def _parts(model: "Model") -> list[_Part]:
     for name, layer, index in zip(_names(model), layers, network.indexes, strict=True):
         kind = "dense" if index is None else "hashed"
         shape = f"{layer.n_in:,} -> {layer.n_out:,}"
-        weight, state = layer.weight, sum(array.nbytes for array in _arrays(layer.optimizer))
+        weights = _arrays((layer.weight, *(layer.small or ())))
+        parameters, nbytes = (sum(getattr(w, what) for w in weights) for what in ("size", "nbytes"))
+        state = sum(array.nbytes for array in _arrays(layer.optimizer))
         size = 0 if index is None else _index_bytes(index)
-        parts.append(_Part(name, kind, shape, weight.size, weight.nbytes, state, size))
+        parts.append(_Part(name, kind, shape, parameters, nbytes, state, size))
     if network.wide is not None:
         wide = network.wide
         size = wide.indptr.nbytes + wide.features.nbytes + wide.weights.nbytes
@@ -165,6 +167,8 @@ def _summary(model: "Model") -> str:
             f"{facts.get('train_seconds', 0.0):.1f} s"
             + (", interrupted" if facts.get("interrupted") else "")
         )
+    if "compact" in facts:
+        lines.append(f"a compact copy for predictions: {facts['compact']}")
     if model.hashed:
         recall = facts.get("recall@5")
         lines.append(
