@@ -205,7 +205,7 @@ def _find_disorder(indptr: NDArray[np.integer], indices: NDArray[np.integer]) ->
             j = 1
             while row[j] > row[j - 1]:
                 j += 1
-            return indptr[i] + j
+            return int(indptr[i]) + j
     return -1
 
 
