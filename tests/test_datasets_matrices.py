@@ -129,8 +129,12 @@ def test_what_is_no_matrix_of_numbers(X, fragment):
 def test_broken_sparse_matrices_are_refused():
     X = sparse.csr_matrix(np.eye(3))
     X.indices = np.array([0, 1, 7], np.int32)
-    with pytest.raises(DataError, match="malformed sparse matrix"):
+    with pytest.raises(DataError, match="X row 2: id 7 is out of bounds"):
         as_csr_features(X)
+    columns = sparse.csc_matrix(np.eye(3))
+    columns.indices = X.indices
+    with pytest.raises(DataError, match="malformed sparse matrix"):
+        as_csr_features(columns)
 
 
 def test_widths_are_checked_and_named():

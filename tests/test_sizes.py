@@ -7,21 +7,30 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
 
+from batches import random_features, random_labels
+from slidelearn.config import Config
+from slidelearn.csr import copy_csr, keep_entries, make_csr, slice_rows, stack_rows, take_rows
 from slidelearn.growing import _pair_keys
 from slidelearn.layers import Groups, Layer, Pairs, pair_input_gradient, pair_logits, update_rows
+from slidelearn.network_arrays import name_layers
 from slidelearn.optimizers import Optimizer, Step, make_optimizer
+from slidelearn.predicting import predict_topk
 from slidelearn.rows import Rows, dense_rows, sparse_rows
 from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.scratch import zeros
+from slidelearn.step import train_step
+from slidelearn.training import Trainer
 from slidelearn.wide import (
     Wide,
     add_block_scores,
     add_pair_scores,
     columns_of,
     find_hits,
+    make_wide,
     move_block,
     move_wide,
 )
+from slidelearn.workers import Workers
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or sys.maxsize < 2**40, reason="needs files with holes"
@@ -41,6 +50,71 @@ def holes(tmp_path):
             return np.memmap(file, dtype, "r+", shape=shape).view(np.ndarray)
 
     return make
+
+
+def behind(holes, rows):
+    """A matrix whose row 0 has so many entries that those of some ``rows`` lie beyond 2^31."""
+    size = BIG + rows.nnz
+    indices, data = holes(np.int32, size), holes(rows.dtype, size)
+    indices[BIG:], data[BIG:] = rows.indices, rows.data
+    indptr = np.concatenate(([0], BIG + rows.indptr.astype(np.int64)))
+    X = make_csr(data, indices, indptr, (rows.shape[0] + 1, rows.shape[1]))
+    assert (X.indptr.dtype, X.indices.dtype, X.nnz) == (np.int64, np.int32, size)
+    assert np.shares_memory(X.indices, indices)
+    assert np.shares_memory(X.data, data)
+    return X
+
+
+def assert_same_rows(got, expected):
+    assert got.shape == expected.shape
+    for part in ("data", "indices", "indptr"):
+        assert_array_equal(getattr(got, part), getattr(expected, part))
+
+
+def test_rows_of_a_matrix(holes):
+    rows = random_features(20, 30)
+    X = behind(holes, rows)
+    part = slice_rows(X, 1, 21)
+    assert_same_rows(part, rows)
+    assert np.shares_memory(part.indices, X.indices)
+    first = slice_rows(X, 0, 2)
+    assert np.shares_memory(first.indices, X.indices)
+    assert first.indptr.tolist() == [0, BIG, BIG]
+    chosen = np.array([7, 3, 19, 3])
+    assert_same_rows(take_rows(X, chosen + 1), rows[chosen])
+    assert_same_rows(stack_rows([part, part])[20:], rows)
+    assert_same_rows(copy_csr(part), rows)
+    assert_same_rows(keep_entries(part, np.ones(part.nnz, np.bool_)), rows)
+
+
+def test_a_training_step_and_predictions(holes):
+    rows, labels = random_features(64, 30), random_labels(64, 50)
+    X, Y = behind(holes, rows), behind(holes, labels)
+    config = Config(hidden=(8,), tail=10, batch_size=32, input_dropout=0.1)
+    chosen = np.random.default_rng(0).permutation(64)[:32]
+    with Workers(1) as workers:
+        trained = []
+        for batch, queries in (
+            ((rows[chosen], labels[chosen]), rows),
+            ((take_rows(X, 1 + chosen), take_rows(Y, 1 + chosen)), slice_rows(X, 1, 65)),
+        ):
+            trainer = Trainer.start(config, rows, labels, workers)
+            tail = draw_tail(tail_chances(np.ones(50), 10), np.random.default_rng(0))
+            train_step(
+                trainer.network, config, *batch, number=0, lr_factor=1.0, workers=workers,
+                tail=tail, own=trainer.own, prior=trainer.prior,
+            )  # fmt: skip
+            top = predict_topk(trainer.network, queries, 5, exact=False, workers=workers)
+            trained.append(name_layers(trainer.network) | top._asdict())
+    for name, array in trained[0].items():
+        assert_array_equal(trained[1][name], array, err_msg=name)
+
+
+def test_centroids(holes):
+    rows, labels = random_features(20, 30), random_labels(20, 5)
+    X, Y = behind(holes, rows), stack_rows([csr_matrix((1, 5), dtype=np.uint8), labels])
+    for ours, theirs in zip(make_wide(X, Y, 2.0)[0], make_wide(rows, labels, 2.0)[0], strict=True):
+        assert_array_equal(ours, theirs)
 
 
 def wide_path(holes, last):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.cooccurrence import CANDIDATES, Cooccurrence, rank_again
+from slidelearn.csr import slice_rows, take_rows
 from slidelearn.metrics import hits
 from slidelearn.network import Network
 from slidelearn.rows import BIAS_INPUT
@@ -78,7 +79,7 @@ def move_back(rows: csr_matrix, marks: NDArray[np.bool_]) -> csr_matrix:
     ([[0, 2], [3, 4]], [[0, 2], [3, 4], [1, 0]])
     """
     indptr, counts, end = rows.indptr, np.diff(rows.indptr), 0
-    moved = rows[np.flatnonzero(marks)]
+    moved = take_rows(rows, np.flatnonzero(marks))
     for first in range(0, len(marks), _BLOCK):
         last = min(first + _BLOCK, len(marks))
         kept = np.repeat(~marks[first:last], counts[first:last])
@@ -89,8 +90,7 @@ def move_back(rows: csr_matrix, marks: NDArray[np.bool_]) -> csr_matrix:
     rows.indices[end:], rows.data[end:] = moved.indices, moved.data
     n = len(marks) - moved.shape[0]
     np.cumsum(np.concatenate((counts[~marks], counts[marks])), out=indptr[1:])
-    arrays = rows.data[:end], rows.indices[:end], indptr[: n + 1]
-    return csr_matrix(arrays, (n, rows.shape[1]))
+    return slice_rows(rows, 0, n)
 
 
 def choose_strengths(
@@ -119,7 +119,7 @@ def choose_strengths(
     logarithms = np.log1p(counts).astype(np.float32)
 
     def score(start: int, end: int) -> tuple[Retrieved, csr_matrix]:
-        return score_retrieved(network, X[start:end]), Y[start:end]
+        return score_retrieved(network, slice_rows(X, start, end)), slice_rows(Y, start, end)
 
     parts = workers.map(score, pieces(X.shape[0]))
 

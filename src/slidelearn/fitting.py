@@ -14,6 +14,7 @@ from slidelearn.checkpoint import CheckpointPlan, Checkpoints
 from slidelearn.compacting import check_trainable
 from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
+from slidelearn.csr import copy_csr
 from slidelearn.datasets import Dataset
 from slidelearn.datasets.dataset import check_dataset
 from slidelearn.divergence import refuse_diverged
@@ -366,7 +367,7 @@ def _checked(data: Dataset) -> Dataset:
 
 def _parts(data: Dataset, config: Config, copy: bool) -> tuple[Dataset, Dataset | None]:
     """Examples ready for the network, and the same with those for calibration behind, if any."""
-    whole = data._replace(X=data.X.copy(), Y=data.Y.copy()) if copy else data
+    whole = data._replace(X=copy_csr(data.X), Y=copy_csr(data.Y)) if copy else data
     if config.normalize:
         scale_rows(whole.X)
     if not (config.calibration and config.calibrates(data.Y.shape[1])):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
+from slidelearn.csr import count_ids, keep_entries, make_csr
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
 from slidelearn.margins import Margins, make_margins
@@ -31,7 +32,7 @@ def grow_network(
     examples. Then `Trainer.make_tables` has to file the labels anew.
     """
     known, n_new, d = network.n_labels, Y.shape[1] - network.n_labels, network.n_features
-    counts = np.bincount(Y.indices, minlength=Y.shape[1])
+    counts = count_ids(Y.indices, Y.shape[1])
     nothing = np.zeros(Y.shape[1], np.float32)
     own = OwnShare(nothing, nothing.copy(), np.zeros(Y.shape[1], np.bool_))
     if network.wide is not None:
@@ -44,7 +45,7 @@ def grow_network(
         # The output layer of a new network does not depend on the number of features.
         output = make_network(config, 1, n_new, rng).output
         new = network._replace(output=output, wide=None)
-        new, new_own = start_network(new, replace(config, wide=0.0), X, Y[:, known:], workers)
+        new, new_own = start_network(new, replace(config, wide=0.0), X, _behind(Y, known), workers)
         own.deep[known:] = new_own.deep
         own.lone[known:] = (counts[known:] == 1) & config.starts_at_examples
         network = network._replace(output=_join_layers(network.output, new.output))
@@ -60,6 +61,12 @@ def grow_network(
             path, _ = _join_wide(old._replace(squares=old.weights), make_wide(X, Y, 0.0)[0], d)
         network = network._replace(margins=_spread(network.margins, path, d))
     return network, own
+
+
+def _behind(Y: csr_matrix, first: int) -> csr_matrix:
+    """Columns of Y (n, l) from the first on."""
+    kept = keep_entries(Y, Y.indices >= first)
+    return make_csr(kept.data, kept.indices - first, kept.indptr, (Y.shape[0], Y.shape[1] - first))
 
 
 def _spread(margins: Margins, path: Wide, n_features: int) -> Margins:

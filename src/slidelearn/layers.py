@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.csr import count_ids
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
 from slidelearn.rows import BIAS_INPUT, Rows, add_scaled_row, dot_row
 from slidelearn.small_rows import SmallRows, dot_small
@@ -107,7 +108,21 @@ def examples_of(Y: csr_matrix) -> Pairs:
     >>> examples_of(csr_matrix([[0, 1], [1, 1]])).neurons.tolist()
     [1, 0, 1]
     """
-    return pairs_of(csr_matrix((np.ones(Y.nnz, np.uint8), Y.indices, Y.indptr), Y.shape).tocsc())
+    labels = pairs_of(Y)
+    indptr = np.zeros(Y.shape[1] + 1, np.int64)
+    np.cumsum(count_ids(labels.neurons, Y.shape[1]), out=indptr[1:])
+    examples = np.empty(len(labels.neurons), np.int32)
+    _turn(labels, indptr[:-1].copy(), examples)
+    return Pairs(indptr, examples)
+
+
+@njit(cache=True, nogil=True)
+def _turn(labels: Pairs, places: NDArray[np.int64], examples: NDArray[np.int32]) -> None:
+    """Write every example into the places of its labels, from ``places`` (l,) on: (nnz,)."""
+    for i in range(len(labels.indptr) - 1):
+        for label in labels.neurons[labels.indptr[i] : labels.indptr[i + 1]]:
+            examples[places[label]] = i
+            places[label] += 1
 
 
 class Groups(NamedTuple):

@@ -19,6 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.csr import slice_rows
 from slidelearn.hashing.mixing import below, mix_pair
 from slidelearn.heap import offer
 from slidelearn.layers import Pairs, examples_of, pairs_of
@@ -135,8 +136,9 @@ def find_rivals(
     out = np.full((X.shape[0], size), -1, np.int32)
 
     def find(start: int, end: int) -> None:
-        votes = find_votes(memory, sparse_rows(X[start:end]), room_for_votes(memory))
-        _keep_voted(votes, pairs_of(Y[start:end]), out[start:end])
+        x, labels = sparse_rows(slice_rows(X, start, end)), pairs_of(slice_rows(Y, start, end))
+        votes = find_votes(memory, x, room_for_votes(memory))
+        _keep_voted(votes, labels, out[start:end])
 
     workers.map(find, pieces(X.shape[0], _LOOKUP))
     return out

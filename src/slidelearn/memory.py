@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
 
 from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
+from slidelearn.csr import make_csr, stack_rows
 from slidelearn.layers import Pairs, pairs_of
 from slidelearn.postings import Postings, best_labels, make_postings
 from slidelearn.rows import Rows, sparse_rows
@@ -119,12 +120,12 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
     """Remember more examples; their labels Y (n, l) are those of the memory and maybe more."""
     old, labels = memory.examples, memory.labels
     n = len(labels.indptr) - 1
-    old_X = csr_matrix((old.weights, old.features, old.indptr), (n, X.shape[1]))
+    old_X = make_csr(old.weights, old.features, old.indptr, (n, X.shape[1]))
     ones = np.ones(len(labels.neurons), np.uint8)
-    old_Y = csr_matrix((ones, labels.neurons, labels.indptr), (n, Y.shape[1]))
+    old_Y = make_csr(ones, labels.neurons, labels.indptr, (n, Y.shape[1]))
     return make_memory(
-        vstack([old_X, X], format="csr"),
-        vstack([old_Y, Y], format="csr"),
+        stack_rows([old_X, X]),
+        stack_rows([old_Y, Y]),
         limit=memory.limit,
         strength=memory.strength,
         cooccurrence=memory.cooccurrence.strength,

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.csr import count_ids
 from slidelearn.datasets import as_csr_labels
 from slidelearn.errors import ConfigError, DataError
 
@@ -148,7 +149,7 @@ def propensity(Y_train: csr_matrix, a: float = 0.55, b: float = 1.5) -> NDArray[
     """
     Y_train = as_csr_labels(Y_train, name="Y_train")
     n, n_labels = Y_train.shape
-    frequency = np.bincount(Y_train.indices, minlength=n_labels)  # (n_labels,)
+    frequency = count_ids(Y_train.indices, n_labels)  # (n_labels,)
     c = max(np.log(max(n, 1)) - 1.0, 0.0) * (b + 1.0) ** a
     return np.asarray(1.0 + c * (frequency + b) ** -a, dtype=np.float64)
 

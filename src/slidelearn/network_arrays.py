@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from slidelearn.array_file import ArrayFile
 from slidelearn.config import Config, TableConfig
 from slidelearn.cooccurrence import Cooccurrence
+from slidelearn.csr import find_disorder, make_csr
 from slidelearn.errors import DataError, ModelError
 from slidelearn.hashing import Centring, HashFamily, restore_family
 from slidelearn.index import NeuronIndex
@@ -39,8 +39,7 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
 
     Examples
     --------
-    >>> from scipy.sparse import csr_matrix
-    >>> from slidelearn.datasets import Dataset
+    >>>     >>> from slidelearn.datasets import Dataset
     >>> from slidelearn.fitting import fit_model
     >>> data = Dataset(csr_matrix([[1.0]]), csr_matrix([[1]]))
     >>> sorted(name_arrays(fit_model(data, {"epochs": 1, "wide": 0})))[:3]
@@ -320,8 +319,8 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
     n = len(indptr) - 1
     if "cooccurrence.shares" not in file:  # the first versions left that and postings out
         return make_memory(
-            csr_matrix((values, features, indptr), (n, n_features)),
-            csr_matrix((np.ones(len(labels), np.uint8), labels, label_indptr), (n, n_labels)),
+            make_csr(values, features, indptr, (n, n_features)),
+            make_csr(np.ones(len(labels), np.uint8), labels, label_indptr, (n, n_labels)),
             limit=config.neighbours,
             strength=config.vote,
             cooccurrence=config.cooccurrence,
@@ -371,8 +370,6 @@ def _read_rows(
         raise ModelError(f"{file.path}: {names[1]} has an id outside of 0 to {n_columns - 1}")
     if not ascending:
         return indptr, columns
-    falls = columns[1:] <= columns[:-1]
-    falls[indptr[(indptr > 0) & (indptr < size)] - 1] = False
-    if falls.any():
+    if find_disorder(indptr, columns) is not None:
         raise ModelError(f"{file.path}: {names[1]} does not ascend in every row")
     return indptr, columns

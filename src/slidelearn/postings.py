@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from slidelearn.csr import count_ids
 from slidelearn.heap import offer
 from slidelearn.layers import Pairs
 from slidelearn.rows import Rows
@@ -89,8 +90,7 @@ def make_postings(
     >>> postings.indptr.tolist(), postings.labels.tolist(), postings.weights.tolist()
     ([0, 1, 1], [1], [3.0])
     """
-    counts = np.zeros(n_features, np.int64)
-    _count(wide.features, counts)
+    counts = count_ids(wide.features, n_features)
     sizes = np.minimum(counts, size)
     if most is not None:
         sizes[counts > most] = 0
@@ -99,13 +99,6 @@ def make_postings(
     postings = Postings(indptr, labels, weights, bias, usual_labels(bias, n_usual))
     _file(wide, postings, np.zeros(n_features, np.int64))
     return postings
-
-
-@njit(cache=True, nogil=True)
-def _count(features: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
-    """Count how often each feature occurs; np.bincount would make a copy of twice the size."""
-    for feature in features:
-        counts[feature] += 1
 
 
 @njit(cache=True, nogil=True)

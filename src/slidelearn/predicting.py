@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.cooccurrence import CANDIDATES, Cooccurrence, rank_again
+from slidelearn.csr import slice_rows
 from slidelearn.heap import insert
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import (
@@ -78,14 +79,14 @@ def predict_topk(
 
     def scan(start: int, end: int) -> int:
         own, own_scores = labels[start:end], scores[start:end]
-        for first, logits in _scored_blocks(network, X[start:end]):
+        for first, logits in _scored_blocks(network, slice_rows(X, start, end)):
             _top_of_all(logits, first, own, own_scores)
         if together is not None:
             rank_again(together, own, own_scores, room(network))
         return (end - start) * network.n_labels
 
     def find(start: int, end: int) -> int:
-        rows = X if end - start == n else X[start:end]
+        rows = X if end - start == n else slice_rows(X, start, end)
         return search(network, rows, labels[start:end], scores[start:end], scale)
 
     whole = exact or network.indexes[-1] is None
@@ -99,7 +100,7 @@ def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.
     together = _company(network)
 
     def score(start: int, end: int) -> None:
-        for first, logits in _scored_blocks(network, X[start:end]):
+        for first, logits in _scored_blocks(network, slice_rows(X, start, end)):
             scores[start:end, first : first + logits.shape[1]] = logits
         if together is not None:
             _add_company(together, scores[start:end], room(network))

@@ -8,6 +8,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.csr import make_csr, take_rows
+
 __all__ = [
     "BIAS_INPUT",
     "Rows",
@@ -66,11 +68,13 @@ class Rows(NamedTuple):
 
     def take(self, rows: NDArray[np.int64]) -> "Rows":
         """Some of the rows, copied."""
-        return dense_rows(self.matrix()[rows]) if self.dense else sparse_rows(self.csr()[rows])
+        if self.dense:
+            return dense_rows(self.matrix()[rows])
+        return sparse_rows(take_rows(self.csr(), rows))
 
     def csr(self) -> csr_matrix:
         """Sparse rows as a matrix (n, width); a view."""
-        return csr_matrix((self.values, self.indices, self.indptr), shape=(self.n, self.width))
+        return make_csr(self.values, self.indices, self.indptr, (self.n, self.width))
 
 
 def dense_rows(matrix: NDArray[np.float32]) -> Rows:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
+from slidelearn.csr import count_ids, slice_rows
 from slidelearn.losses import Strata
 from slidelearn.network import Network, hidden_rows
 from slidelearn.rows import BIAS_INPUT, Rows, sparse_rows
@@ -57,7 +58,7 @@ def start_network(
 ) -> tuple[Network, OwnShare]:
     """Give the output neurons of labels Y (n, l) their start, and the wide path if there is one."""
     nothing = np.zeros(Y.shape[1], np.float32)
-    counts = np.bincount(Y.indices, minlength=Y.shape[1])
+    counts = count_ids(Y.indices, Y.shape[1])
     own = OwnShare(nothing, nothing, (counts == 1) & config.starts_at_examples)
     if config.wide:
         wide, own_wide = make_wide(X, Y, np.float32(config.wide) * trust(counts))
@@ -139,10 +140,10 @@ def centroid_start(
     weight = network.output.weight
     total = 0.0
     for start in range(0, X.shape[0], _BLOCK):
-        block_X, block_Y = X[start : start + _BLOCK], Y[start : start + _BLOCK]
+        block_X, block_Y = (slice_rows(part, start, start + _BLOCK) for part in (X, Y))
 
         def compute(first: int, last: int, block: csr_matrix = block_X) -> NDArray[np.float32]:
-            return _hidden(network, block[first:last])
+            return _hidden(network, slice_rows(block, first, last))
 
         hidden = np.concatenate(workers.map(compute, pieces(block_X.shape[0])))
         norms = np.sqrt(np.einsum("ij,ij->i", hidden, hidden))

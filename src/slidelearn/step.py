@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
+from slidelearn.csr import keep_entries, slice_rows
 from slidelearn.layers import (
     Groups,
     Layer,
@@ -183,7 +184,7 @@ def _forward_and_back(
     """Run the examples start to end of a batch, without any update."""
     place, own, prior = batch.place + start, batch.own, batch.prior
     rng = np.random.default_rng((config.seed, place, 1))
-    x, Y = sparse_rows(batch.X[start:end]), batch.Y[start:end]
+    x, Y = sparse_rows(slice_rows(batch.X, start, end)), slice_rows(batch.Y, start, end)
     traces: list[Trace] = []
     h = hidden_rows(network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces)
     strata = _active_set(network, x, h, Y, batch.tail, place, own)
@@ -234,9 +235,9 @@ def _active_set(
 def _drop_features(X: csr_matrix, share: float, rng: np.random.Generator) -> csr_matrix:
     """Drop a share of the stored features, and scale the others to keep the mean."""
     keep = rng.random(X.nnz, dtype=np.float32) >= share
-    indptr = np.concatenate(([0], np.cumsum(keep)))[X.indptr]
-    values = X.data[keep] * np.float32(1 / (1 - share))
-    return csr_matrix((values, X.indices[keep], indptr), shape=X.shape)
+    kept = keep_entries(X, keep)
+    kept.data *= np.float32(1 / (1 - share))
+    return kept
 
 
 def _back(

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.calibration import choose_strengths, with_strengths
 from slidelearn.config import Config
+from slidelearn.csr import count_ids, slice_rows, take_rows
 from slidelearn.index import Schedule
 from slidelearn.margins import by_rival, find_rivals, fit_margins, make_margins
 from slidelearn.memory import Memory, make_memory
@@ -134,7 +135,7 @@ class Trainer:
         trainer = cls(config, network)
         for depth in range(len(network.hidden)):
             trainer.fit_index(depth, X, workers)
-        network = centre_hidden(network, X[trainer._sample(X, len(network.hidden))])
+        network = centre_hidden(network, take_rows(X, trainer._sample(X, len(network.hidden))))
 
         def remember() -> Memory | None:
             if not config.neighbours:
@@ -150,7 +151,7 @@ class Trainer:
         memory = workers.submit(remember)
         network, trainer.own = start_network(network, config, X, Y, workers)
         trainer.network = network._replace(memory=memory.result())
-        counts = np.bincount(Y.indices, minlength=Y.shape[1])
+        counts = count_ids(Y.indices, Y.shape[1])
         trainer.prior = make_prior(counts, own=int(config.starts_at_examples))
         trainer.make_tables(X, workers)
         trainer.seconds = time.perf_counter() - began
@@ -173,7 +174,7 @@ class Trainer:
         order = np.random.default_rng((self.config.seed, self.epoch, 2)).permutation(n)
         total = self.config.epochs * -(-n // size)
         schedules = self._schedules()
-        counts = np.bincount(Y.indices, minlength=Y.shape[1])
+        counts = count_ids(Y.indices, Y.shape[1])
         chances = tail_chances(counts, self.config.tail)
         if self.rivals is None:
             self.rivals = np.full((n, self.config.n_rivals), -1, np.int32)
@@ -186,7 +187,7 @@ class Trainer:
             progress = max(self.step / total, elapsed / self.time_limit)
             factor = self.config.learning_rate_factor(progress)
             report = train_step(
-                self.network, self.config, X[rows], Y[rows],
+                self.network, self.config, take_rows(X, rows), take_rows(Y, rows),
                 number=self.step, lr_factor=factor, workers=workers,
                 own=self.own, prior=self.prior,
                 tail=draw_tail(chances, np.random.default_rng((self.config.seed, self.step))),
@@ -266,12 +267,13 @@ class Trainer:
         trim_memory()
         memory = network.memory
         assert memory is not None
-        counts = np.bincount(memory.labels.neurons, minlength=network.n_labels)
+        counts = count_ids(memory.labels.neurons, network.n_labels)
         together = self.config.cooccurrence
         whole = workers.submit(
             lambda: make_memory(X, Y, limit=memory.limit, strength=0.0, cooccurrence=together)
         )
-        chosen = choose_strengths(network, counts, X[first:], Y[first:], workers)
+        held_X, held_Y = (slice_rows(part, first, part.shape[0]) for part in (X, Y))
+        chosen = choose_strengths(network, counts, held_X, held_Y, workers)
         self.config = replace(
             self.config,
             vote=chosen.vote,
@@ -346,7 +348,7 @@ class Trainer:
 
     def _queries(self, depth: int, X: csr_matrix) -> Rows:
         """What a sample of the examples sends to a layer."""
-        X = X[self._sample(X, depth)]
+        X = take_rows(X, self._sample(X, depth))
         if depth == len(self.network.hidden):
             return hidden_rows(self.network, sparse_rows(X))
         mean = np.zeros(1, np.float32)

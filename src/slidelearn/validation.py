@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
+from slidelearn.csr import slice_rows, take_rows
 from slidelearn.datasets import Dataset
 from slidelearn.datasets.dataset import check_dataset
 from slidelearn.errors import DataError
@@ -50,7 +51,7 @@ class Check(NamedTuple):
         measured: dict[str, float] = {}
         reaches: list[Reach] = []
         if hashed:
-            sample = self.X[:_SAMPLE]
+            sample = slice_rows(self.X, 0, _SAMPLE)
             if last:
                 reaches = measure_reaches(network, sample, exact[:_SAMPLE], workers)
             found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
@@ -66,7 +67,7 @@ def make_check(
 ) -> Check:
     """Choose what to measure: the validation examples, or a fixed sample of the training data."""
     if valid is None:
-        X = data.X[_sample(data.X.shape[0], _SAMPLE, config.seed)]
+        X = take_rows(data.X, _sample(data.X.shape[0], _SAMPLE, config.seed))
         return Check(prepare_features(X, config), None, weights)
     valid = check_dataset(valid)
     if valid.X.shape[0] == 0:
@@ -78,7 +79,8 @@ def make_check(
         )
     size = max(_SCORES // valid.Y.shape[1], _SAMPLE)
     rows = _sample(valid.X.shape[0], size, config.seed)
-    return Check(prepare_features(valid.X[rows], config), valid.Y[rows], weights)
+    X, Y = take_rows(valid.X, rows), take_rows(valid.Y, rows)
+    return Check(prepare_features(X, config), Y, weights)
 
 
 def _sample(n: int, size: int, seed: int) -> NDArray[np.int64]:

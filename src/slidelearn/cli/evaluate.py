@@ -47,10 +47,12 @@ def _measure(
     model: "Model", data: "Dataset", exact: bool, recall: float | None
 ) -> dict[str, float]:
     """Everything that is reported; percent for metrics, shares for the rest."""
+    from slidelearn.csr import slice_rows
     from slidelearn.metrics import report
 
     n, k = data.X.shape[0], max(_KS)
-    model.predict_topk(data.X[:1], k, exact=exact, recall=recall)  # compiles, which is not timed
+    first = slice_rows(data.X, 0, 1)
+    model.predict_topk(first, k, exact=exact, recall=recall)  # compiles, which is not timed
     began = time.perf_counter()
     top = model.predict_topk(data.X, k, exact=exact, recall=recall)
     seconds = time.perf_counter() - began
@@ -68,14 +70,15 @@ def _recall(model: "Model", data: "Dataset", k: int, recall: float | None) -> fl
     """Share of the exact top k that hashed prediction finds, on a sample; 1 without tables."""
     import numpy as np
 
+    from slidelearn.csr import take_rows
     from slidelearn.metrics import recall_at_k
 
     if not model.hashed:
         return 1.0
     n = data.X.shape[0]
-    sample = np.sort(np.random.default_rng(0).permutation(n)[:_SAMPLE])
-    best = model.predict_topk(data.X[sample], k, exact=True).labels
-    found = model.predict_topk(data.X[sample], k, recall=recall).labels
+    X = take_rows(data.X, np.sort(np.random.default_rng(0).permutation(n)[:_SAMPLE]))
+    best = model.predict_topk(X, k, exact=True).labels
+    found = model.predict_topk(X, k, recall=recall).labels
     return recall_at_k(found, best, k)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from slidelearn.csr import keep_entries, make_csr, sort_rows
 from slidelearn.datasets import Dataset, load_dataset
 from slidelearn.datasets.streams import split_compression
 from slidelearn.display import note_console
@@ -64,8 +65,7 @@ def load_fitting(path: Path, columns: Columns) -> Dataset:
         )
     n_labels = data.Y.shape[1]
     if n_labels < columns.n_labels and not _states_widths(path):
-        shape = (data.Y.shape[0], columns.n_labels)
-        return data._replace(Y=csr_matrix((data.Y.data, data.Y.indices, data.Y.indptr), shape))
+        return data._replace(Y=_widen(data.Y, columns.n_labels))
     if n_labels != columns.n_labels:
         raise DataError(
             f"{path}: {n_labels} labels, but the model has {columns.n_labels}; "
@@ -98,9 +98,7 @@ def load_growing(path: Path, columns: Columns) -> Dataset:
         return data._replace(
             Y=_match_labels(path, data.Y, data.label_names, names), label_names=names
         )
-    width = max(data.Y.shape[1], columns.n_labels)
-    shape = (data.Y.shape[0], width)
-    return data._replace(Y=csr_matrix((data.Y.data, data.Y.indices, data.Y.indptr), shape))
+    return data._replace(Y=_widen(data.Y, max(data.Y.shape[1], columns.n_labels)))
 
 
 def note_reach(model: "Model", recall: float | None, *, exact: bool) -> None:
@@ -155,14 +153,18 @@ def _match_labels(path: Path, Y: csr_matrix, names: list[str], known: list[str])
     if names == known:
         return Y
     ids = {name: i for i, name in enumerate(known)}
-    new = np.array([ids.get(name, -1) for name in names], np.int64)[Y.indices]
+    new = np.array([ids.get(name, -1) for name in names], np.int32)[Y.indices]
     kept = new >= 0
     if not kept.all():
         n_unknown = len(np.unique(Y.indices[~kept]))
         note_console().print(
             f"{path}: {n_unknown} labels are unknown to the model; {(~kept).sum()} uses left out"
         )
-    indptr = np.concatenate([[0], np.cumsum(kept)])[Y.indptr]
-    matched = csr_matrix((Y.data[kept], new[kept], indptr), shape=(Y.shape[0], len(known)))
-    matched.sort_indices()
+    matched = keep_entries(make_csr(Y.data, new, Y.indptr, (Y.shape[0], len(known))), kept)
+    sort_rows(matched.indptr, matched.indices, matched.data)
     return matched
+
+
+def _widen(Y: csr_matrix, n_labels: int) -> csr_matrix:
+    """Labels with more columns, which are empty."""
+    return make_csr(Y.data, Y.indices, Y.indptr, (Y.shape[0], n_labels))

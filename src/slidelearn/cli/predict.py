@@ -41,6 +41,7 @@ def predict(
     if k < 1:
         raise ConfigError(f"-k is {k}, ask for at least 1 label")
     from slidelearn.cli.inputs import Columns, load_features, note_reach
+    from slidelearn.csr import slice_rows
     from slidelearn.datasets.streams import file_errors
     from slidelearn.files import atomic_write
     from slidelearn.model_file import load_model
@@ -53,7 +54,7 @@ def predict(
 
     def answers() -> "Iterator[TopK]":
         for start in range(0, data.X.shape[0], _EXAMPLES):
-            block = data.X[start : start + _EXAMPLES]
+            block = slice_rows(data.X, start, start + _EXAMPLES)
             yield model.predict_topk(block, min(k, n_labels), exact=exact, recall=recall)
 
     lines = (line.encode() for top in answers() for line in _lines(top, model.label_names))

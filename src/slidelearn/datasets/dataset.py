@@ -92,13 +92,13 @@ def refuse_names(dataset: Dataset, path: object) -> None:
         )
 
 
-def row_pieces(dataset: Dataset, size: int) -> Iterator[slice]:
-    """Cut the rows into consecutive slices of about `size` stored entries and rows together."""
+def row_pieces(dataset: Dataset, size: int) -> Iterator[tuple[int, int]]:
+    """Cut the rows into consecutive ranges of about `size` stored entries and rows together."""
     X, Y = dataset.X, dataset.Y
     work = X.indptr.astype(np.int64) + Y.indptr + np.arange(X.shape[0] + 1)  # (n + 1,)
     start = 0
     while start < X.shape[0]:
         stop = int(np.searchsorted(work, work[start] + size, side="right")) - 1
         stop = max(stop, start + 1)
-        yield slice(start, stop)
+        yield start, stop
         start = stop

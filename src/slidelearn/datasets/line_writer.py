@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from slidelearn.csr import slice_rows
 from slidelearn.datasets.dataset import Dataset, row_pieces
 
 __all__ = ["write_examples"]
@@ -36,7 +37,7 @@ def write_examples(stream: BinaryIO, dataset: Dataset, first_feature: int) -> No
     b'0 0:0.5\\n0\\n'
     """
     for rows in row_pieces(dataset, _PIECE):
-        X, Y = dataset.X[rows], dataset.Y[rows]
+        X, Y = slice_rows(dataset.X, *rows), slice_rows(dataset.Y, *rows)
         digits, ends = _format_values(X.data)
         size = digits.size + 2 * _ID_BYTES * X.nnz + _ID_BYTES * Y.nnz + X.shape[0]
         line_bytes = np.empty(size, np.uint8)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
 
+from slidelearn.csr import find_disorder, keep_entries, make_csr, sort_rows
 from slidelearn.errors import ConfigError, DataError
 
 __all__ = ["MAX_IDS", "as_csr_features", "as_csr_labels", "check_widths", "csr_from_arrays"]
@@ -86,8 +87,7 @@ def as_csr_labels(Y: Any, *, n_labels: int | None = None, name: str = "Y") -> cs
     if position is not None:
         raise DataError(f"{_place(name, matrix, position)} is {data[position]}; labels are 0 or 1")
     if np.count_nonzero(data) < data.size:
-        matrix = matrix.copy()
-        matrix.eliminate_zeros()
+        matrix = keep_entries(matrix, data != 0)
     return _with_data(matrix, matrix.data.astype(np.uint8, copy=False))
 
 
@@ -100,7 +100,8 @@ def csr_from_arrays(
 ) -> csr_matrix:
     """Check the three arrays of an untrusted CSR matrix in full, then join them.
 
-    Features (float data) must be sorted; labels (uint8 ones) are sorted where they are not.
+    Features (float data) must be sorted; labels (uint8 ones) are sorted where they are not, in
+    place: they may lie in a file.
 
     Parameters
     ----------
@@ -132,17 +133,15 @@ def csr_from_arrays(
     array([[0, 0, 1]], dtype=uint8)
     """
     _check_structure(data, indices, indptr, shape, name)
-    matrix = csr_matrix(
-        (data, indices.astype(np.int32, copy=False), indptr.astype(np.int64, copy=False)),
-        shape=shape,
-    )
+    matrix = make_csr(data, indices, indptr, shape)
+    position = find_disorder(matrix.indptr, matrix.indices)
     if matrix.dtype != np.uint8:
         matrix = _with_data(matrix, _as_float32(matrix, name))
-    elif not matrix.has_sorted_indices:
-        matrix = matrix.copy()
-        matrix.sort_indices()
-    if not _is_canonical(matrix):
-        raise DataError(_name_disorder(matrix, name))
+    elif position is not None:
+        sort_rows(matrix.indptr, matrix.indices, matrix.data)
+        position = find_disorder(matrix.indptr, matrix.indices)
+    if position is not None:
+        raise DataError(_name_disorder(matrix, position, name))
     return matrix
 
 
@@ -162,8 +161,7 @@ def _check_structure(
 ) -> None:
     """Refuse everything that could send compiled code out of bounds."""
     rows, columns = shape
-    if not 0 <= columns <= MAX_IDS:
-        raise DataError(f"{name} has {columns} columns; at most {MAX_IDS} are possible")
+    _check_columns(columns, name)
     if data.ndim != 1 or indices.ndim != 1 or indptr.ndim != 1:
         raise DataError(f"{name}: data, indices and indptr must have one dimension each")
     if indices.dtype.kind not in "iu" or indptr.dtype.kind not in "iu":
@@ -180,7 +178,8 @@ def _check_structure(
             f"{name}: indptr runs from {indptr[0]} to {indptr[-1]} over {indices.size} indices "
             f"and {data.size} values; expected 0 to one number for all three"
         )
-    position = _find(lambda block: (block < 0) | (block >= columns), indices)
+    unsigned = indices.view(indices.dtype.str.replace("i", "u"))  # negative ids are huge there
+    position = _find(lambda block: block >= columns, unsigned)
     if position is not None:
         raise DataError(
             f"{name} row {_row_of(indptr, position)}: id {indices[position]} is out of bounds; "
@@ -190,10 +189,7 @@ def _check_structure(
 
 def _as_csr(matrix: Any, name: str) -> csr_matrix:
     """Sorted CSR without duplicates, in a dtype that may still be the user's."""
-    csr = _sparse_to_csr(matrix, name) if issparse(matrix) else _dense_to_csr(matrix, name)
-    if csr.shape[1] > MAX_IDS:
-        raise DataError(f"{name} has {csr.shape[1]} columns; at most {MAX_IDS} are possible")
-    return csr
+    return _sparse_to_csr(matrix, name) if issparse(matrix) else _dense_to_csr(matrix, name)
 
 
 def _sparse_to_csr(matrix: Any, name: str) -> csr_matrix:
@@ -204,19 +200,22 @@ def _sparse_to_csr(matrix: Any, name: str) -> csr_matrix:
         matrix = matrix.astype(matrix.dtype.newbyteorder("="))
     try:
         if matrix.format in ("csr", "csc", "bsr"):
-            matrix.check_format(full_check=True)
+            # The full check would widen the columns of a user's CSR matrix; ours is below.
+            matrix.check_format(full_check=matrix.format != "csr")
         csr = matrix.tocsr()
     except ValueError as error:
         raise DataError(f"{name} is a malformed sparse matrix: {error}") from None
     stored = int(csr.indptr[-1])
-    csr = csr_matrix((csr.data[:stored], csr.indices[:stored], csr.indptr), shape=csr.shape)
-    if csr.has_canonical_format:
+    arrays = csr.data[:stored], csr.indices[:stored], csr.indptr
+    _check_structure(*arrays, csr.shape, name)
+    csr = make_csr(*arrays, csr.shape)
+    if find_disorder(csr.indptr, csr.indices) is None:
         return csr
     # Sums are taken in float64: small integers would wrap around.
     dtype = csr.dtype if csr.dtype == bool else np.float64
     csr = _with_data(csr, csr.data.astype(dtype)).copy()
     csr.sum_duplicates()
-    return csr
+    return make_csr(csr.data, csr.indices, csr.indptr, csr.shape)
 
 
 def _dense_to_csr(matrix: Any, name: str) -> csr_matrix:
@@ -227,13 +226,19 @@ def _dense_to_csr(matrix: Any, name: str) -> csr_matrix:
     if dense.ndim != 2:
         raise DataError(f"{name} has {dense.ndim} dimension(s); expected 2, one row an example")
     _check_dtype(dense.dtype, name)
+    _check_columns(dense.shape[1], name)
     rows, columns = np.nonzero(dense)
     data = dense[rows, columns]
     indptr = np.searchsorted(rows, np.arange(dense.shape[0] + 1))
     data = data.astype(data.dtype.newbyteorder("="), copy=False)
     if data.dtype == np.float16:
         data = data.astype(np.float32)  # SciPy has no float16
-    return csr_matrix((data, columns, indptr), shape=dense.shape)
+    return make_csr(data, columns, indptr, dense.shape)
+
+
+def _check_columns(columns: int, name: str) -> None:
+    if not 0 <= columns <= MAX_IDS:
+        raise DataError(f"{name} has {columns} columns; at most {MAX_IDS} are possible")
 
 
 def _check_dtype(dtype: np.dtype, name: str) -> None:
@@ -262,22 +267,13 @@ def _find(wrong: Callable[[NDArray], NDArray[np.bool_]], values: NDArray) -> int
 
 
 def _with_data(matrix: csr_matrix, data: NDArray) -> csr_matrix:
-    return csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+    return make_csr(data, matrix.indices, matrix.indptr, matrix.shape)
 
 
-def _is_canonical(matrix: csr_matrix) -> bool:
-    return bool(matrix.has_canonical_format)
-
-
-def _name_disorder(matrix: csr_matrix, name: str) -> str:
-    """Say which row first holds a column that is not greater than the one before it."""
-    indices, indptr = matrix.indices, matrix.indptr
-    falls = indices[1:] <= indices[:-1]  # (nnz - 1,)
-    starts = indptr[(indptr > 0) & (indptr < indices.size)]
-    falls[starts - 1] = False
-    position = int(falls.argmax())
-    before, after = indices[position], indices[position + 1]
-    place = f"{name} row {_row_of(indptr, position)}"
+def _name_disorder(matrix: csr_matrix, position: int, name: str) -> str:
+    """Say what is wrong with a column that is not greater than the one before it."""
+    before, after = matrix.indices[position - 1], matrix.indices[position]
+    place = f"{name} row {_row_of(matrix.indptr, position)}"
     if before == after:
         return f"{place}: id {after} appears twice"
     return f"{place}: id {after} comes after id {before}; sort the ids of a row"

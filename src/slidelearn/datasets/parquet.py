@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from slidelearn.csr import slice_rows
 from slidelearn.datasets.column import Column, memory_of_column
 from slidelearn.datasets.dataset import Dataset, check_dataset, row_pieces
 from slidelearn.datasets.matrices import check_widths, csr_from_arrays
@@ -114,7 +115,7 @@ def save(dataset: Dataset, path: str | os.PathLike[str]) -> None:
         pq.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
         for rows in row_pieces(dataset, _PIECE):
-            X, Y = dataset.X[rows], dataset.Y[rows]
+            X, Y = slice_rows(dataset.X, *rows), slice_rows(dataset.Y, *rows)
             columns = ((Y.indptr, Y.indices), (X.indptr, X.indices), (X.indptr, X.data))
             lists = [pa.ListArray.from_arrays(pa.array(a), pa.array(b)) for a, b in columns]
             writer.write_batch(pa.record_batch(lists, schema=schema))
