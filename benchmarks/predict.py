@@ -178,7 +178,7 @@ def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, Search]
             out = np.full((len(queries), _K), -1, np.int64)
             for i in range(len(queries)):
                 h: Rows = dense_rows(queries[i : i + 1])
-                found = index.lookup(h, Lookup(probes, _RESCORED, 1))
+                found = index.lookup(h, Lookup(probes, _RESCORED, 1, 0))
                 logits = np.empty(len(found.neurons), np.float32)
                 pair_logits(h, rows, found, logits)
                 keep_best(found.indptr, found.neurons, logits, out[i : i + 1])

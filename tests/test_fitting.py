@@ -112,9 +112,10 @@ def test_recall_needs_no_validation_data_but_tables():
     assert "recall@5" not in records[-1]
 
 
-@pytest.mark.parametrize("limit", [0, 4])
-def test_tables_that_training_does_not_look_into_are_made_after_every_epoch(limit):
-    records, settings_ = [], QUICK | {"tables": {"limit": limit, "rebuild_every": 3}}
+@pytest.mark.parametrize(("limit", "wide"), [(0, 0.0), (4, 10.0)])
+def test_tables_that_training_does_not_look_into_are_made_after_every_epoch(limit, wide):
+    tables = {"limit": limit, "rebuild_every": 3}
+    records, settings_ = [], QUICK | {"tables": tables, "wide": wide}
     model = fit_model(dataset(), settings_, events=FitEvents(on_epoch=records.append))
     assert len(records) == 3
     assert min(record["recall@5"] for record in records) > 0.5
@@ -344,3 +345,11 @@ def test_a_fit_in_place_is_the_same_fit_and_others_leave_the_data_alone():
     for ours, theirs in zip(in_place.network.memory.examples, model.network.memory.examples,
                             strict=True):  # fmt: skip
         assert np.array_equal(ours, theirs)
+
+
+def test_where_the_wide_path_finds_all_neurons_are_not_filed():
+    model = fit_model(dataset(), QUICK | {"wide": 10.0, "tables": {"limit": 0}})
+    assert model.network.indexes[-1].tables is None
+    empty = csr_matrix((3, model.network.n_features), dtype=np.float32)
+    usual = model.network.postings.usual
+    assert np.isin(model.predict_topk(empty, 5).labels, usual).all()

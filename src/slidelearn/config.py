@@ -34,7 +34,7 @@ class TableConfig:
     predict_probes: int = 4  # buckets looked into in every table when predicting
     predict_limit: int = 512  # most neurons retrieved for an example when predicting
     postings: int = 128  # labels that the wide path files under each feature
-    usual: int = 32  # labels that every example finds there: those of the largest biases
+    usual: int = 32  # labels of the largest biases, for examples that find few there
     wide_limit: int = 16  # most labels retrieved through them while training
     predict_wide_limit: int = 64  # and when predicting
     predict_logits: int = 80  # most neurons of an example that the network computes when predicting
@@ -231,6 +231,16 @@ class Config:
     def calibrates(self, n_labels: int) -> bool:
         """Whether there are votes and margins to weigh, and tables to do so with."""
         return self.margin > 0 and self.neighbours > 0 and self.tail < n_labels
+
+    @property
+    def files_neurons(self) -> bool:
+        """Whether the output layer has tables of its own, beside those of the wide path.
+
+        Where training asks only the latter, predictions do too: with tables of the output layer
+        and without, P@1, P@3 and P@5 are the same on commits and calls, and they took 6 % of the
+        training time.
+        """
+        return self.wide == 0 or self.tables.limit > 0
 
     @property
     def starts_at_examples(self) -> bool:

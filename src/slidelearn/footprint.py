@@ -88,7 +88,7 @@ def measure_footprint(
     optimizer = sum(_state_bytes(config.optimizer, shape) for shape in shapes)
     optimizer += 4 * n_pairs * (config.wide > 0)
     tables = 8 * min(n_pairs, n_features * config.tables.postings)
-    if config.tail < n_labels:
+    if config.tail < n_labels and config.files_neurons:
         tables += _table_bytes(config.tables, n_labels, widths[-1])
     if config.hidden_tables is not None:
         sizes = pairwise(widths)

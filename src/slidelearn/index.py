@@ -35,12 +35,14 @@ _DRIFT_SAMPLE = 1024  # moved neurons that tell how far all have drifted
 class Lookup(NamedTuple):
     """How much one lookup may find: probes per table, and neurons per example.
 
-    ``wide_limit`` is of the wide path's tables.
+    ``wide_limit`` is of the wide path's tables. Where these find fewer than ``few``, the usual
+    labels are found too.
     """
 
     probes: int
     limit: int
     wide_limit: int
+    few: int
 
 
 @dataclass
@@ -211,13 +213,15 @@ class NeuronIndex:
     @property
     def train_size(self) -> Lookup:
         """What a lookup may find in training."""
-        return Lookup(self.config.probes, self.config.limit, self.config.wide_limit)
+        config = self.config
+        return Lookup(config.probes, config.limit, config.wide_limit, config.limit)
 
     @property
     def predict_size(self) -> Lookup:
         """What a lookup may find when predicting."""
         config = self.config
-        return Lookup(config.predict_probes, config.predict_limit, config.predict_wide_limit)
+        limit = config.predict_limit
+        return Lookup(config.predict_probes, limit, config.predict_wide_limit, limit)
 
     def _family(self) -> HashFamily:
         assert self.family is not None

@@ -168,7 +168,7 @@ def find_labels(
 ) -> tuple[Found, Pairs]:
     """Find output neurons by inputs x in the postings, and more by hidden vectors h in the index.
 
-    The index is asked where postings found fewer neurons, beside the usual ones, than it may find.
+    The index is asked, if it has tables, where postings found fewer neurons than it may find.
     Where they found as many, it added none that was among the best: P@1 to P@5 and PSP@5 of
     predictions were the same to 0.01 on commits, calls and sessions, in 0.7 to 0.9 of the time for
     one example.
@@ -179,13 +179,11 @@ def find_labels(
         none = Pairs(np.zeros(h.n + 1, np.int64), np.empty(0, np.int32))
         found = Found(none, np.empty(0, np.float32))
     else:
-        found = best_labels(x, postings, size.wide_limit, x.width, zeros(network.n_labels))
-    enough = size.limit
-    if postings is not None and len(postings.usual):
-        enough = min(enough + len(postings.usual), size.wide_limit)
-    few = np.flatnonzero(np.diff(found.pairs.indptr) < enough)
+        scratch = zeros(network.n_labels)
+        found = best_labels(x, postings, size.wide_limit, x.width, scratch, size.few)
     indptr, neurons = np.zeros(h.n + 1, np.int64), np.empty(0, np.int32)
-    if len(few):
+    few = np.flatnonzero(np.diff(found.pairs.indptr) < size.limit)
+    if len(few) and index.tables is not None:
         more = index.lookup(h if len(few) == h.n else h.take(few), size, first_example)
         indptr[few + 1], neurons = np.diff(more.indptr), more.neurons
         np.cumsum(indptr, out=indptr)

@@ -139,7 +139,10 @@ def read_network(
     output = _read_layer(file, "output", shape, config, compact, hashed=True)
     searched = config.tail < n_labels
     size = (n_labels, widths[-1])
-    indexes.append(read_index(file, path, "output", config.tables, size) if searched else None)
+    if searched and not config.files_neurons and "output.index.codes" not in file:
+        indexes.append(NeuronIndex(config.tables, config.seed))
+    else:  # the first versions filed them always
+        indexes.append(read_index(file, path, "output", config.tables, size) if searched else None)
     wide = _read_wide(file, n_features, n_labels, compact) if config.wide else None
     memory = _read_memory(file, config, n_features, n_labels) if config.neighbours else None
     margins = _read_margins(file, config, wide, (n_features, n_labels))
@@ -184,16 +187,17 @@ def _read_layer(
     hashed: bool,
 ) -> Layer:
     """Weights of one layer, and its optimizer with exactly the arrays that its kind needs."""
+    weight, small = np.empty((0, 0), np.float32), None
+    if compact in (None, "float32") or config.hidden_tables is not None:
+        weight = file.take(f"{name}.weight", np.float32, shape)
+    else:
+        rows = (shape[0], shape[1] - 1) if hashed else shape
+        small = read_small_rows(file, f"{name}.small", rows, compact, neurons=hashed)
     pattern, states = make_optimizer(config.optimizer, (1, 1)), {}
     for state, size in state_shapes(config.optimizer, shape).items():
         wanted = size if compact is None else (0,) * len(size)
         states[state] = file.take(f"{name}.{state}", getattr(pattern, state).dtype.type, wanted)
-    optimizer = Optimizer(pattern.kind, **states)
-    if compact in (None, "float32") or config.hidden_tables is not None:
-        return Layer(file.take(f"{name}.weight", np.float32, shape), optimizer, hashed)
-    size = (shape[0], shape[1] - 1) if hashed else shape
-    small = read_small_rows(file, f"{name}.small", size, compact, neurons=hashed)
-    return Layer(np.empty((0, 0), np.float32), optimizer, hashed, small)
+    return Layer(weight, Optimizer(pattern.kind, **states), hashed, small)
 
 
 def read_index(

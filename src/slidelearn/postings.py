@@ -45,7 +45,7 @@ class Postings(NamedTuple):
     bias : float32 array of shape (n_labels,)
         What every label's logit starts from.
     usual : int32 array
-        Labels of the largest biases: the bucket of the constant, which all examples look into.
+        Labels of the largest biases: the bucket of the constant.
     """
 
     indptr: NDArray[np.int64]
@@ -114,12 +114,18 @@ def _file(wide: Wide, postings: Postings, filled: NDArray[np.int64]) -> None:
 
 @njit(cache=True, nogil=True)
 def best_labels(
-    x: Rows, postings: Postings, limit: int, probes: int, scratch: NDArray[np.float32]
+    x: Rows,
+    postings: Postings,
+    limit: int,
+    probes: int,
+    scratch: NDArray[np.float32],
+    few: int = 0,
 ) -> Found:
     """Find for every example the ``limit`` labels that weigh most in its buckets.
 
-    It looks into those of its ``probes`` largest features that have any labels. ``scratch`` is
-    (n_labels,) or longer, zero before and after.
+    It looks into those of its ``probes`` largest features that have any labels, and if they hold
+    fewer than ``few``, into the bucket of the constant. ``scratch`` is (n_labels,) or longer, zero
+    before and after.
 
     Examples
     --------
@@ -147,9 +153,6 @@ def best_labels(
         if most >= len(touched):
             touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
         n_touched = 0
-        for label in postings.usual:
-            touched[n_touched], scratch[label] = label, _ALMOST_NOTHING
-            n_touched += 1
         for e in probed[:n_probed]:
             value, feature = x.values[x.indptr[i] + e], x.indices[x.indptr[i] + e]
             start, end = postings.indptr[feature], postings.indptr[feature + 1]
@@ -160,6 +163,11 @@ def best_labels(
                 touched[n_touched] = label  # stays only if the label is new
                 n_touched += score == 0
                 scratch[label] = score + value * weights[q]
+        if n_touched < few:
+            for usual in postings.usual:
+                touched[n_touched] = usual
+                n_touched += scratch[usual] == 0
+                scratch[usual] += _ALMOST_NOTHING
         n_keys = 0
         for t in range(n_touched):
             label = np.uint32(touched[t])

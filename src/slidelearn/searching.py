@@ -134,7 +134,10 @@ def search(
     labels, scores : int64 and float32 arrays of shape (n, k)
         -1 and -inf; they are filled with the best, as far as so many were found.
     scale : float
-        Times as many neurons as the settings say may be found, and be left by each stage.
+        Times as many neurons as the settings say may be found, and be left by each stage. Above 1,
+        the labels of the largest biases are always among them: with 4, the recall@5 of calls is
+        0.98 and not 0.97. At 1 they would cost 0.1 of P@5 there: what an exact scan finds more
+        than a search is no better.
 
     Returns
     -------
@@ -166,6 +169,8 @@ def _find_and_score(network: Network, X: csr_matrix, cut: Cut, scale: float = 1.
     index, memory, scratch = network.indexes[-1], network.memory, room(network)
     assert index is not None
     size = Lookup(*(_scaled(part, scale) for part in index.predict_size))
+    if scale > 1:  # what goes further than usual finds the usual labels always
+        size = size._replace(few=ALL.logits)
     found, more = find_labels(network, x, h, size)
     if memory is None:
         votes = Votes(Pairs(np.zeros(x.n + 1, np.int64), np.empty(0, np.int32)), _NOTHING)

@@ -342,8 +342,9 @@ class Trainer:
         if index is None:
             return
         began = time.perf_counter()
-        index.fit(self._weight(depth), self._queries(depth, X), workers)
-        trim_memory()
+        if depth < len(self.network.hidden) or self.config.files_neurons:
+            index.fit(self._weight(depth), self._queries(depth, X), workers)
+            trim_memory()
         self._finish_index(depth, began)
 
     def _queries(self, depth: int, X: csr_matrix) -> Rows:

@@ -42,7 +42,7 @@ def inspect(
     console.print(str(folder), soft_wrap=True)
     console.print(_layer_table(_parts(model)))
     for name, index in zip(_names(model), model.network.indexes, strict=True):
-        if index is not None:
+        if index is not None and index.tables is not None:
             console.print(f"hash tables of {name}")
             console.print(_index_table(index))
     console.print(_summary(model))
