@@ -22,6 +22,7 @@ from slidelearn.growing import grow_network
 from slidelearn.metrics import propensity
 from slidelearn.model import Model, prepare_features, scale_rows
 from slidelearn.reach import Reach
+from slidelearn.rows import features_of
 from slidelearn.rules import choose_config
 from slidelearn.training import EpochReport, Progress, Trainer
 from slidelearn.trimming import trim_memory
@@ -208,6 +209,7 @@ def continue_model(
             config,
             network,
             own,
+            features=features_of(ready.X),
             epoch=done["epochs"],
             step=done["steps"],
             seconds=done["train_seconds"],
