@@ -184,7 +184,7 @@ def continue_model(
     DataError
         If there are no examples, the features differ or labels are missing.
     SlideError
-        If the loss becomes infinite or NaN.
+        If the run needs more memory than there is, or the loss becomes infinite or NaN.
     ModelError
         If a checkpoint cannot be written, or is of another model, data or settings.
     """
@@ -196,6 +196,7 @@ def continue_model(
             f"{model.network.n_features} and {n_known}; give as many features, and all its labels"
         )
     config = replace(model.config, epochs=epochs, schedule="constant")
+    check_memory(data, config, copy=True, known=model.network)
     compile_seconds = compile_kernels(config, *_widths(data))
     weights = np.concatenate([model.inverse_propensity, propensity(data.Y)[n_known:]])
     check, done = make_check(data, None, config, weights), model.facts

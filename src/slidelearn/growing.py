@@ -19,7 +19,7 @@ from slidelearn.start import OwnShare, start_network, trust
 from slidelearn.wide import Wide, make_wide
 from slidelearn.workers import Workers
 
-__all__ = ["grow_network"]
+__all__ = ["count_joined", "grow_network"]
 
 
 class _Joined(NamedTuple):
@@ -68,12 +68,23 @@ def grow_network(
         network = network._replace(indexes=(*network.indexes[:-1], index))
     if network.margins is not None:
         if network.wide is None:  # which else has the same pairs
-            old = network.margins.path
-            joined = _join_wide(old._replace(squares=old.weights), make_wide(X, Y, 0.0)[0])
+            joined = _join_wide(network.margins.path, make_wide(X, Y, 0.0)[0])
         network = network._replace(margins=_spread(network.margins, joined))
     if network.wide is not None:
         network = network._replace(wide=joined.path)
     return network, own
+
+
+def count_joined(path: Wide, X: csr_matrix, Y: csr_matrix) -> int:
+    """Count the pairs of a feature and a label in a path and in examples X (n, d), Y (n, l).
+
+    Examples
+    --------
+    >>> X, Y = csr_matrix(np.array([[1, 1, 0]], np.float32)), csr_matrix([[1]])
+    >>> count_joined(make_wide(X, Y, 1.0)[0], X[:, [2, 1, 0]], csr_matrix([[1, 1]]))
+    5
+    """
+    return len(_join_wide(path, make_wide(X, Y, 0.0)[0]).path.features)
 
 
 def _spread(margins: Margins, joined: _Joined) -> Margins:
@@ -108,6 +119,7 @@ def _join_wide(old: Wide, new: Wide) -> _Joined:
     first_seen[: len(old.indptr) - 1] = np.diff(old.indptr) == 0
     starts = np.where(np.repeat(first_seen, np.diff(new.indptr)), new.weights, np.float32(0))
     path = Wide(indptr, *(np.empty(indptr[-1], array.dtype) for array in new[1:]))
+    old = old._replace(squares=old.squares if len(old.squares) else old.weights)
     new = new._replace(weights=starts)
     for array, before, added in zip(path[1:], old[1:], new[1:], strict=True):
         array[new_places], array[places] = added, before
