@@ -279,6 +279,18 @@ def test_a_dry_run_prints_the_memory_and_trains_nothing(files, capsys):
     assert not (files / "dry").exists()
 
 
+def test_a_dry_run_of_more_training_leaves_the_model_alone(files, capsys):
+    before = {path.name: path.read_bytes() for path in (files / "model").iterdir()}
+    more = ("train", files / "train.txt", "--continue", files / "model", "--dry-run")
+    assert run(*more, "--model", files / "model") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "total" in out
+    assert before == {path.name: path.read_bytes() for path in (files / "model").iterdir()}
+    assert run(*more, "--model", files / "dry", "--lr", 0.1) == 1
+    assert_one_line(capsys, "--continue keeps the settings of the model; leave out lr")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

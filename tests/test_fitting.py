@@ -20,6 +20,7 @@ from slidelearn.datasets import Dataset
 from slidelearn.errors import ConfigError, DataError, SlideError
 from slidelearn.fitting import FitEvents, continue_model, fit_model
 from slidelearn.growing import _join_wide
+from slidelearn.network import with_postings
 from slidelearn.training import Trainer
 from slidelearn.wide import make_wide
 
@@ -40,12 +41,15 @@ def dataset(**options):
     return Dataset(X, Y)
 
 
+UNCOUNTED = ("slidelearn.metrics", "slidelearn.csr")
+
+
 def count_kernels():
-    """Compiled signatures of every kernel of the package, metrics apart."""
+    """Compiled signatures of every kernel of the package but metrics and the check of the data."""
     return {
         f"{name}.{kernel.__name__}": len(kernel.signatures)
         for name, module in list(sys.modules.items())
-        if name.startswith("slidelearn.") and name != "slidelearn.metrics"
+        if name.startswith("slidelearn.") and name not in UNCOUNTED
         for kernel in vars(module).values()
         if isinstance(kernel, CPUDispatcher)
     }
@@ -56,6 +60,7 @@ def count_kernels():
     [
         {},
         {"tail": 1000, "wide": 0, "start": "random"},
+        {"wide": 0},
         {"hidden": [32, 16], "hidden_tables": SIMHASH, "optimizer": "adam", "loss": "bce"},
     ],
 )
@@ -299,6 +304,22 @@ def test_a_model_grows(n_known):
     assert grown.config == model.config
 
 
+@given(st.lists(st.integers(0, 2**16), min_size=1, max_size=3), st.integers(0, 6))
+@settings(deadline=None, max_examples=10)
+def test_a_grown_model_has_the_tables_of_all_that_it_knows(seeds, n_new):
+    model = fit_model(dataset(n=100, n_labels=20), QUICK)
+    for seed in seeds:
+        n_labels = model.network.n_labels + n_new
+        X, Y = (matrix[:9] for matrix in clusters(n=20, n_labels=20, seed=seed)[:2])
+        Y = csr_matrix((Y.data, Y.indices, Y.indptr), (9, n_labels))
+        if n_new:
+            Y.indices[-1] = n_labels - 1
+        model = continue_model(model, Dataset(X, Y), epochs=1)
+        rebuilt = with_postings(model.network).postings
+        for got, expected in zip(model.network.postings, rebuilt, strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
 def test_further_data_must_fit():
     model = fit_model(dataset(), QUICK)
     with pytest.raises(DataError, match="data have 60 features and 39 labels, the model has 60"):
@@ -324,11 +345,12 @@ def test_wide_paths_join(seed, n_labels, n_new):
         (label, feature): 0 if label in known else weight
         for (label, feature), weight in new.items()
     } | old
-    joined = _join_wide(*paths, 6)[0]
+    joined, places, _ = _join_wide(*paths)
     owners = np.repeat(np.arange(n_labels + n_new), np.diff(joined.indptr)).tolist()
     got = list(zip(owners, joined.features.tolist(), strict=True))
     assert got == sorted(expected)
     np.testing.assert_array_equal(joined.weights, [expected[pair] for pair in got])
+    assert [got[place] for place in places] == list(old)
 
 
 def test_a_fit_in_place_is_the_same_fit_and_others_leave_the_data_alone():

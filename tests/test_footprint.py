@@ -7,7 +7,7 @@ from slidelearn import footprint
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.errors import SlideError
-from slidelearn.fitting import fit_model
+from slidelearn.fitting import continue_model, fit_model
 from slidelearn.footprint import check_memory, measure_footprint
 from slidelearn.network_arrays import name_arrays
 from slidelearn.rules import choose_config
@@ -20,6 +20,16 @@ STATES = ("squares", "first", "second", "steps")
 def problem():
     X, Y, _ = clusters()
     return Dataset(X, Y)
+
+
+def held(model):
+    """Bytes of parameters and of optimizers in a model."""
+    arrays = name_arrays(model)
+    layers = ("hidden.0.weight", "hidden.1.weight", "output.weight")
+    sparse = ("wide.features", "wide.weights", "margins.features", "margins.weights")
+    parameters = sum(arrays[name].nbytes for name in (*layers, *sparse) if name in arrays)
+    is_state = {name: name.split(".")[-1] in STATES for name in arrays}
+    return parameters, sum(a.nbytes for name, a in arrays.items() if is_state[name])
 
 
 @pytest.mark.parametrize(
@@ -35,15 +45,26 @@ def problem():
 )
 def test_parameters_and_optimizers_are_those_of_the_model(changes):
     data, settings = problem(), QUICK | changes
-    arrays = name_arrays(fit_model(data, settings))
     need = measure_footprint(data, choose_config(data.X, data.Y, settings))
-    is_state = {name: name.split(".")[-1] in STATES for name in arrays}
-    optimizer = sum(a.nbytes for name, a in arrays.items() if is_state[name])
-    layers = ("hidden.0.weight", "hidden.1.weight", "output.weight")
-    sparse = ("wide.features", "wide.weights", "margins.features", "margins.weights")
-    parameters = sum(arrays[name].nbytes for name in (*layers, *sparse) if name in arrays)
-    assert need.optimizer == optimizer
-    assert need.parameters == parameters
+    assert (need.parameters, need.optimizer) == held(fit_model(data, settings))
+
+
+@pytest.mark.parametrize("changes", [{"wide": 4.0}, {}, {"margin": 0.0}, {"neighbours": 0}])
+def test_a_model_that_learns_more_takes_what_it_then_holds(changes):
+    model, more = fit_model(problem(), QUICK | changes), Dataset(*clusters(n_labels=50, seed=1)[:2])
+    need, bound = (
+        measure_footprint(more, model.config, known=model.network, exact=exact)
+        for exact in (True, False)
+    )
+    assert all(most >= size for most, size in zip(bound, need, strict=True))
+    beside = need.data - measure_footprint(more, model.config).data
+    grown = continue_model(model, more, epochs=1)
+    assert (need.parameters, need.optimizer) == held(grown)
+    remembered = ("indptr", "features", "values", "label_indptr", "labels")
+    arrays = name_arrays(grown)
+    assert beside == sum(
+        arrays[f"memory.{part}"].nbytes for part in remembered if grown.config.neighbours
+    )
 
 
 def test_a_copy_of_the_data_counts_and_the_bound_is_one():

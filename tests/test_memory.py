@@ -82,19 +82,21 @@ def test_examples_without_features_or_neighbours_gain_nothing():
     assert not dense_votes(votes_of(forgetful, sparse_rows(X)), N).any()
 
 
-def test_an_extended_memory_is_that_of_all_examples():
-    X, Y = random_features(N, D), random_labels(N, N_LABELS)
-    known = Y[:10, :6]
-    part = make_memory(X[:10], csr_matrix(known), limit=4, strength=2.0)
-    grown = csr_matrix((known.data, known.indices, known.indptr), (10, N_LABELS))
-    whole = np.vstack([grown.toarray(), Y[10:].toarray()])
-    ref = make_memory(X, csr_matrix(whole), limit=4, strength=2.0)
-    got = extend_memory(part, X[10:], Y[10:])
-    for a, b in (
-        (got.examples, ref.examples),
-        (got.labels, ref.labels),
-        (got.postings, ref.postings),
-    ):
-        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-    assert got[3:6] == ref[3:6]
-    assert got.cooccurrence.strength == ref.cooccurrence.strength == 0
+@given(st.integers(0, 50), st.integers(0, 29), st.integers(1, 8), st.sampled_from([0.0, 0.5]))
+@settings(deadline=None, max_examples=40)
+def test_an_extended_memory_is_that_of_all_examples(seed, n_known, size, cooccurrence):
+    """Buckets overflow, and some features become too common to be filed."""
+    X, labels = random_features(N, D, seed), random_labels(N, N_LABELS, seed).toarray()
+    labels[:n_known, N_LABELS // 2 :] = 0  # those that only the new examples have
+    Y = csr_matrix(labels)
+    strengths = {"limit": 4, "strength": 2.0, "cooccurrence": cooccurrence}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_module, "PER_FEATURE", size)
+        patch.setattr(memory_module, "_COMMON", 2 * size)
+        ref = make_memory(X, Y, **strengths)
+        got = make_memory(X[:n_known], Y[:n_known, : N_LABELS // 2], **strengths)
+        got = got._replace(cooccurrence=got.cooccurrence._replace(strength=cooccurrence))
+        for start in range(n_known, N, 7):
+            got = extend_memory(got, X[start : start + 7], Y[start : start + 7])
+    for a, b in zip(got, ref, strict=True):
+        np.testing.assert_equal(a, b)

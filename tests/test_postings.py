@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 import naive
 from batches import random_features, random_labels
-from slidelearn.postings import best_labels, make_postings
+from slidelearn.postings import best_labels, make_postings, refile_postings
 from slidelearn.rows import sparse_rows
 from slidelearn.scratch import zeros
 from slidelearn.wide import make_wide
@@ -99,6 +99,21 @@ def test_features_of_too_many_labels_are_left_out():
     assert np.array_equal(sizes, np.where(counts > most, 0, np.minimum(counts, 3)))
     assert (sizes == 0).any()
     assert sizes.any()
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 50), st.integers(1, 20), st.sets(st.integers(0, D - 1)))
+@settings(deadline=None, max_examples=25)
+def test_refiled_postings_are_new_ones(seed, size, moved):
+    _, wide, bias = make_problem(seed)
+    most = int(np.bincount(wide.features, minlength=D).max()) - 1
+    before = make_postings(wide, D, size, bias, most=most)
+    features = np.isin(np.arange(D), list(moved))
+    entries = features[wide.features]
+    wide.weights[entries] = np.random.default_rng(seed).integers(-2, 3, entries.sum())
+    got = refile_postings(before, wide, features, size, bias, most=most)
+    for a, b in zip(got, make_postings(wide, D, size, bias, most=most), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_retrieval_leaves_no_trace():

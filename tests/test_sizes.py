@@ -10,7 +10,6 @@ from scipy.sparse import csr_matrix
 from batches import random_features, random_labels
 from slidelearn.config import Config
 from slidelearn.csr import copy_csr, keep_entries, make_csr, slice_rows, stack_rows, take_rows
-from slidelearn.growing import _pair_keys
 from slidelearn.layers import Groups, Layer, Pairs, pair_input_gradient, pair_logits, update_rows
 from slidelearn.network_arrays import name_layers
 from slidelearn.optimizers import Optimizer, Step, make_optimizer
@@ -191,14 +190,6 @@ def test_examples(holes):
     out = np.empty(1, np.float32)
     pair_logits(x, weight, Pairs(np.array([0, 0, 1]), np.zeros(1, np.int32)), out)
     assert out.tolist() == [403]
-
-
-def test_numbers_of_pairs_of_a_label_and_a_feature():
-    indptr = np.zeros(300_001, np.int64)
-    indptr[-1] = 3
-    nothing = np.empty(0, np.float32)
-    keys = _pair_keys(Wide(indptr, FEATURES, nothing, nothing), 100_000)
-    assert_array_equal(keys, 299_999 * 100_000 + FEATURES.astype(np.int64))
 
 
 def test_counts_of_labels():

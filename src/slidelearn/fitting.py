@@ -24,6 +24,7 @@ from slidelearn.growing import grow_network
 from slidelearn.metrics import propensity
 from slidelearn.model import Model, prepare_features, scale_rows
 from slidelearn.reach import Reach
+from slidelearn.rows import features_of
 from slidelearn.rules import choose_config
 from slidelearn.training import EpochReport, Progress, Trainer
 from slidelearn.trimming import trim_memory
@@ -185,7 +186,7 @@ def continue_model(
     DataError
         If there are no examples, the features differ or labels are missing.
     SlideError
-        If the loss becomes infinite or NaN.
+        If the run needs more memory than there is, or the loss becomes infinite or NaN.
     ModelError
         If the model is a compact copy, or a checkpoint cannot be written, or is of another model,
         data or settings.
@@ -199,6 +200,7 @@ def continue_model(
             f"{model.network.n_features} and {n_known}; give as many features, and all its labels"
         )
     config = replace(model.config, epochs=epochs, schedule="constant")
+    check_memory(data, config, copy=True, known=model.network)
     compile_seconds = compile_kernels(config, *_widths(data))
     weights = np.concatenate([model.inverse_propensity, propensity(data.Y)[n_known:]])
     check, done = make_check(data, None, config, weights), model.facts
@@ -212,6 +214,7 @@ def continue_model(
             config,
             network,
             own,
+            features=features_of(ready.X),
             epoch=done["epochs"],
             step=done["steps"],
             seconds=done["train_seconds"],
@@ -247,29 +250,33 @@ class _Run:
     interrupted: bool = False
     reaches: list[Reach] = field(default_factory=list)
     epoch_began: float | None = None  # None between epochs
+    last_epoch: bool = False
+    filed: bool = False  # whether tables have all neurons where they are
 
     def train(self, epochs: int, workers: Workers) -> None:
         """Run epochs until they are done, a limit is reached or Ctrl-C is pressed."""
         for number in range(epochs):
             try:
-                self.epoch_began = time.perf_counter()
+                self.epoch_began, self.filed = time.perf_counter(), False
+                self.last_epoch = number == epochs - 1
                 done = self.trainer.run_epoch(
                     self.data.X, self.data.Y, workers, show=self.show, stop=self.stop
                 )
                 self.epoch_began = None
-                last = self.stopped or number == epochs - 1
+                last = self.stopped or self.last_epoch
                 if last or not self.trainer.tables_follow:
                     self.refresh(workers)
                 if last:
                     with workers.interruptible(self.events.should_interrupt):
                         self.finish(workers)
-                    self.keep_rows()
+                    self.trainer.keep_rows()
                 self.tell(done, workers, last=last)
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()
                 self.interrupted = self.stopped = True
-                self.refresh(workers)
-                self.keep_rows()
+                if not self.filed:
+                    self.refresh(workers)
+                self.trainer.keep_rows()
             if self.stopped:
                 return
 
@@ -280,13 +287,6 @@ class _Run:
             n = self.data.X.shape[0]
             self.trainer.calibrate(self.whole.X, self.whole.Y, n, workers)
         trim_memory()
-
-    def keep_rows(self) -> None:
-        """Let predictions rank by rows kept in the tables, where these are what they ask first."""
-        network = self.trainer.network
-        index = network.indexes[-1]
-        if index is not None and network.postings is None:
-            index.keep_rows(network.output.weight)
 
     def elapsed(self) -> float:
         """Seconds of training so far, also in the middle of an epoch."""
@@ -301,15 +301,22 @@ class _Run:
             self.events.on_progress(progress)
 
     def stop(self) -> bool:
-        """Say whether this step is the last."""
+        """Say whether this step is the last, and leave a checkpoint where one is due."""
         interrupt, stop = self.events.should_interrupt, self.events.should_stop
         interrupted = interrupt is not None and interrupt()
-        if self.saver is not None and (interrupted or self.saver.is_due(self.trainer)):
+        self.stopped = (stop is not None and stop()) or self.elapsed() >= self.time_limit
+        if self.saver is not None and (
+            interrupted or self.saver.is_due(self.trainer, ends=self.stopped or self.epochs_end())
+        ):
             self.saver.write(self.trainer, self.elapsed())
         if interrupted:
             raise KeyboardInterrupt
-        self.stopped = (stop is not None and stop()) or self.elapsed() >= self.time_limit
         return self.stopped
+
+    def epochs_end(self) -> bool:
+        """Whether this step is the last of the last epoch."""
+        sums = self.trainer.sums
+        return self.last_epoch and sums is not None and sums.done == self.data.X.shape[0]
 
     def refresh(self, workers: Workers) -> None:
         """File all neurons where they have ended up, so that prediction finds them."""
@@ -317,6 +324,7 @@ class _Run:
         for depth in range(len(self.trainer.network.indexes)):
             self.trainer.fit_index(depth, self.data.X, workers)
         self.trainer.seconds += self.trainer.index_seconds - before
+        self.filed = True
 
     def tell(self, done: EpochReport, workers: Workers, *, last: bool) -> None:
         """Measure and pass on the record of an epoch; at the end, how far searches must go."""

@@ -12,9 +12,11 @@ from slidelearn.cooccurrence import PARTNERS
 from slidelearn.datasets import Dataset
 from slidelearn.datasets.column import is_mapped
 from slidelearn.errors import SlideError
+from slidelearn.growing import count_joined
 from slidelearn.hashing.centroids import sample_size
 from slidelearn.machine import memory_for_process
 from slidelearn.memory import PER_FEATURE
+from slidelearn.network import Network
 from slidelearn.optimizers import make_optimizer, state_shapes
 from slidelearn.wide import count_features
 
@@ -53,7 +55,12 @@ class Footprint(NamedTuple):
 
 
 def measure_footprint(
-    data: Dataset, config: Config, *, copy: bool = False, exact: bool = True
+    data: Dataset,
+    config: Config,
+    *,
+    known: Network | None = None,
+    copy: bool = False,
+    exact: bool = True,
 ) -> Footprint:
     """Add up what a run on these data needs.
 
@@ -63,6 +70,9 @@ def measure_footprint(
         Training examples.
     config : Config
         Complete settings.
+    known : Network, optional
+        What the run trains further. Its memory is copied; what else the run does not change is not
+        counted, for it may lie in a file.
     copy : bool
         Whether the run works on a copy of the data, as `fit_model` does by default.
     exact : bool
@@ -82,7 +92,7 @@ def measure_footprint(
     shapes = [(b, a + 1) if hashed else (a + 1, b) for a, b in pairwise(widths)]
     shapes.append((n_labels, widths[-1] + 1))
     sparse = config.wide > 0 or config.margin > 0
-    n_pairs = _count_pairs(X, Y, exact=exact) if sparse else 0
+    n_pairs = _count_pairs(X, Y, known, exact=exact) if sparse else 0
     parameters = 4 * sum(a * b for a, b in shapes)
     parameters += n_pairs * (4 + 4 * (config.wide > 0) + 4 * (config.margin > 0))
     optimizer = sum(_state_bytes(config.optimizer, shape) for shape in shapes)
@@ -93,17 +103,16 @@ def measure_footprint(
     if config.hidden_tables is not None:
         sizes = pairwise(widths)
         tables += sum(_table_bytes(config.hidden_tables, b, a) for a, b in sizes)
-    if config.neighbours:
-        tables += 8 * min(X.nnz, n_features * PER_FEATURE) + 4 * n
-        beside = int((np.diff(Y.indptr).astype(np.int64) * (np.diff(Y.indptr) - 1)).sum())
-        tables += 8 * min(beside, n_labels * PARTNERS) * (config.cooccurrence > 0)
+    copied, filed = _memory_bytes(data, config, known) if config.neighbours else (0, 0)
     # Rivals of every example, recorded and found, and turned around; six numbers for every label.
     working = 16 * n * config.n_rivals + 24 * n_labels + _PROGRAM
-    copies = 2 if copy else 1
-    return Footprint(copies * (_bytes(X) + _bytes(Y)), parameters, optimizer, tables, working)
+    size = (2 if copy else 1) * (_bytes(X) + _bytes(Y)) + copied
+    return Footprint(size, parameters, optimizer, tables + filed, working)
 
 
-def check_memory(data: Dataset, config: Config, *, copy: bool) -> None:
+def check_memory(
+    data: Dataset, config: Config, *, copy: bool, known: Network | None = None
+) -> None:
     """Refuse a run that would not fit.
 
     Raises
@@ -112,9 +121,11 @@ def check_memory(data: Dataset, config: Config, *, copy: bool) -> None:
         If it needs more memory than there is.
     """
     room = memory_for_process()
-    if room is None or measure_footprint(data, config, copy=copy, exact=False).total <= room:
+    if room is None:
         return
-    need = measure_footprint(data, config, copy=copy)
+    if measure_footprint(data, config, known=known, copy=copy, exact=False).total <= room:
+        return
+    need = measure_footprint(data, config, known=known, copy=copy)
     if need.total > room:
         parts = ", ".join(f"{name} {_gib(size)}" for name, size in need._asdict().items())
         raise SlideError(
@@ -123,12 +134,33 @@ def check_memory(data: Dataset, config: Config, *, copy: bool) -> None:
         )
 
 
-def _count_pairs(X: csr_matrix, Y: csr_matrix, *, exact: bool) -> int:
-    """Pairs of a feature and a label that occur together, or at least as many."""
+def _count_pairs(X: csr_matrix, Y: csr_matrix, known: Network | None, *, exact: bool) -> int:
+    """Pairs of a feature and a label that occur together or are known, or at least as many."""
+    path = None if known is None else known.wide
+    if path is None and known is not None and known.margins is not None:
+        path = known.margins.path
     if exact:
-        return int(count_features(X, Y)[-1])
+        return int(count_features(X, Y)[-1]) if path is None else count_joined(path, X, Y)
     most = int((np.diff(X.indptr).astype(np.int64) * np.diff(Y.indptr)).sum())
+    most += 0 if path is None else len(path.features)
     return min(most, int(X.shape[1]) * int(Y.shape[1]))
+
+
+def _memory_bytes(data: Dataset, config: Config, known: Network | None) -> tuple[int, int]:
+    """Bytes of the remembered examples, if these are not the data themselves, and of what is filed.
+
+    A run that goes on with a network remembers the examples of both in arrays of their own.
+    """
+    (n_features, n_labels), entries = (data.X.shape[1], data.Y.shape[1]), data.X.nnz
+    sizes, copied = np.diff(data.Y.indptr).astype(np.int64), 0
+    if known is not None and known.memory is not None:
+        sizes = np.concatenate([np.diff(known.memory.labels.indptr), sizes])
+        entries += len(known.memory.examples.features)
+        copied = 8 * entries + 4 * int(sizes.sum()) + 16 * (len(sizes) + 1)
+    filed = 8 * min(entries, n_features * PER_FEATURE) + 4 * len(sizes)
+    beside = int((sizes * (sizes - 1)).sum())
+    filed += 8 * min(beside, n_labels * PARTNERS) * (config.cooccurrence > 0)
+    return copied, filed
 
 
 def _state_bytes(optimizer: str, shape: tuple[int, int]) -> int:

@@ -1,8 +1,10 @@
 """Growing: a trained network takes in labels that it has never seen."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -18,7 +20,19 @@ from slidelearn.start import OwnShare, start_network, trust
 from slidelearn.wide import Wide, make_wide
 from slidelearn.workers import Workers
 
-__all__ = ["grow_network"]
+__all__ = ["count_joined", "grow_network"]
+
+
+class _Joined(NamedTuple):
+    """A wide path that holds the pairs of an old one and of a new one.
+
+    ``places`` (n_old_pairs,) says where those of the old one are, and ``first_seen`` (n_labels,)
+    which labels it had none of.
+    """
+
+    path: Wide
+    places: NDArray[np.int64]
+    first_seen: NDArray[np.bool_]
 
 
 def grow_network(
@@ -31,15 +45,14 @@ def grow_network(
     the label is new to the path, at 0 otherwise; so do the margins, at 0. The memory gains the
     examples. Then `Trainer.make_tables` has to file the labels anew.
     """
-    known, n_new, d = network.n_labels, Y.shape[1] - network.n_labels, network.n_features
+    known, n_new = network.n_labels, Y.shape[1] - network.n_labels
     counts = count_ids(Y.indices, Y.shape[1])
     nothing = np.zeros(Y.shape[1], np.float32)
     own = OwnShare(nothing, nothing.copy(), np.zeros(Y.shape[1], np.bool_))
     if network.wide is not None:
         fresh, shares = make_wide(X, Y, np.float32(config.wide) * trust(counts))
-        wide, first_seen = _join_wide(network.wide, fresh, d)
-        network = network._replace(wide=wide)
-        own = own._replace(wide=np.where(first_seen, shares, np.float32(0)))
+        joined = _join_wide(network.wide, fresh)
+        own = own._replace(wide=np.where(joined.first_seen, shares, np.float32(0)))
     if n_new:
         rng = np.random.default_rng((config.seed, known))
         # The output layer of a new network does not depend on the number of features.
@@ -55,11 +68,11 @@ def grow_network(
         index = NeuronIndex(config.tables, config.seed)
         network = network._replace(indexes=(*network.indexes[:-1], index))
     if network.margins is not None:
-        path = network.wide
-        if path is None:
-            old = network.margins.path
-            path, _ = _join_wide(old._replace(squares=old.weights), make_wide(X, Y, 0.0)[0], d)
-        network = network._replace(margins=_spread(network.margins, path, d))
+        if network.wide is None:  # which else has the same pairs
+            joined = _join_wide(network.margins.path, make_wide(X, Y, 0.0)[0])
+        network = network._replace(margins=_spread(network.margins, joined))
+    if network.wide is not None:
+        network = network._replace(wide=joined.path)
     return network, own
 
 
@@ -69,13 +82,22 @@ def _behind(Y: csr_matrix, first: int) -> csr_matrix:
     return make_csr(kept.data, kept.indices - first, kept.indptr, (Y.shape[0], Y.shape[1] - first))
 
 
-def _spread(margins: Margins, path: Wide, n_features: int) -> Margins:
+def count_joined(path: Wide, X: csr_matrix, Y: csr_matrix) -> int:
+    """Count the pairs of a feature and a label in a path and in examples X (n, d), Y (n, l).
+
+    Examples
+    --------
+    >>> X, Y = csr_matrix(np.array([[1, 1, 0]], np.float32)), csr_matrix([[1]])
+    >>> count_joined(make_wide(X, Y, 1.0)[0], X[:, [2, 1, 0]], csr_matrix([[1, 1]]))
+    5
+    """
+    return len(_join_wide(path, make_wide(X, Y, 0.0)[0]).path.features)
+
+
+def _spread(margins: Margins, joined: _Joined) -> Margins:
     """Margins on all pairs of a path that has those of the margins and more: 0 on the new ones."""
-    grown = make_margins(path, margins.strength)
-    keys = _pair_keys(path, n_features)
-    grown.path.weights[np.searchsorted(keys, _pair_keys(margins.path, n_features))] = (
-        margins.path.weights
-    )
+    grown = make_margins(joined.path, margins.strength)
+    grown.path.weights[joined.places] = margins.path.weights
     grown.bias[: len(margins.bias)] = margins.bias
     return grown
 
@@ -93,27 +115,49 @@ def _join_layers(old: Layer, new: Layer) -> Layer:
     return Layer(np.concatenate([old.weight, new.weight]), optimizer, old.hashed)
 
 
-def _join_wide(old: Wide, new: Wide, n_features: int) -> tuple[Wide, NDArray[np.bool_]]:
-    """Add the pairs of a new wide path, of as many labels or more, to those of an old one.
-
-    Returns the path, and which labels it had no pairs of before.
-    """
+def _join_wide(old: Wide, new: Wide) -> _Joined:
+    """Add the pairs of a new wide path, of as many labels or more, to those of an old one."""
     n_labels = len(new.indptr) - 1
-    old_keys, new_keys = _pair_keys(old, n_features), _pair_keys(new, n_features)
-    keys = np.union1d(old_keys, new_keys)  # ascending by label, then by feature
-    places, new_places = np.searchsorted(keys, old_keys), np.searchsorted(keys, new_keys)
+    indptr = np.zeros(n_labels + 1, np.int64)
+    places = np.empty(len(old.features), np.int64)
+    new_places = np.empty(len(new.features), np.int64)
+    _merge(old, new, indptr, places, new_places)
     first_seen = np.ones(n_labels, np.bool_)
     first_seen[: len(old.indptr) - 1] = np.diff(old.indptr) == 0
-    starts = np.where(first_seen[new_keys // n_features], new.weights, np.float32(0))
-    weights, squares = np.empty(len(keys), np.float32), np.empty(len(keys), np.float32)
-    weights[new_places], squares[new_places] = starts, new.squares
-    weights[places], squares[places] = old.weights, old.squares
-    indptr = np.searchsorted(keys, np.arange(n_labels + 1, dtype=np.int64) * n_features)
-    features = (keys % n_features).astype(np.int32)
-    return Wide(indptr.astype(np.int64, copy=False), features, weights, squares), first_seen
+    starts = np.where(np.repeat(first_seen, np.diff(new.indptr)), new.weights, np.float32(0))
+    path = Wide(indptr, *(np.empty(indptr[-1], array.dtype) for array in new[1:]))
+    old = old._replace(squares=old.squares if len(old.squares) else old.weights)
+    new = new._replace(weights=starts)
+    for array, before, added in zip(path[1:], old[1:], new[1:], strict=True):
+        array[new_places], array[places] = added, before
+    return _Joined(path, places, first_seen)
 
 
-def _pair_keys(wide: Wide, n_features: int) -> NDArray[np.int64]:
-    """One ascending number for each pair of a label and a feature."""
-    labels = np.repeat(np.arange(len(wide.indptr) - 1, dtype=np.int64), np.diff(wide.indptr))
-    return labels * n_features + wide.features
+@njit(cache=True, nogil=True)
+def _merge(
+    old: Wide,
+    new: Wide,
+    indptr: NDArray[np.int64],
+    places: NDArray[np.int64],
+    new_places: NDArray[np.int64],
+) -> None:
+    """Merge the features of each of n labels: where labels end, indptr (n + 1,), and pairs go.
+
+    ``places`` (n_old_pairs,) and ``new_places`` (n_new_pairs,) agree on pairs that are in both.
+    """
+    at = 0
+    for label in range(len(indptr) - 1):
+        known = label < len(old.indptr) - 1
+        i, end = (old.indptr[label], old.indptr[label + 1]) if known else (0, 0)
+        j, new_end = new.indptr[label], new.indptr[label + 1]
+        while i < end or j < new_end:
+            is_old = j == new_end or (i < end and old.features[i] <= new.features[j])
+            is_new = i == end or (j < new_end and new.features[j] <= old.features[i])
+            if is_old:
+                places[i] = at
+                i += 1
+            if is_new:
+                new_places[j] = at
+                j += 1
+            at += 1
+        indptr[label + 1] = at

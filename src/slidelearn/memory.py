@@ -19,8 +19,8 @@ from scipy.sparse import csr_matrix
 from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.csr import make_csr, stack_rows
 from slidelearn.layers import Pairs, pairs_of
-from slidelearn.postings import Postings, best_labels, make_postings
-from slidelearn.rows import Rows, sparse_rows
+from slidelearn.postings import Postings, best_labels, make_postings, refile_postings
+from slidelearn.rows import Rows, features_of, sparse_rows
 from slidelearn.scratch import check_room, zeros
 from slidelearn.wide import Wide, add_pair_scores, find_hits
 
@@ -108,8 +108,7 @@ def make_memory(
     >>> votes.pairs.neurons.tolist(), votes.shares.tolist()
     ([0, 1], [1.0, 1.0])
     """
-    x = sparse_rows(X)
-    examples = Wide(x.indptr, x.indices, x.values, np.empty(0, np.float32))
+    examples = _as_path(X)
     nothing = np.zeros(X.shape[0], np.float32)
     postings = make_postings(examples, X.shape[1], PER_FEATURE, nothing, most=_COMMON)
     together = count_cooccurrence(Y, cooccurrence)
@@ -117,19 +116,34 @@ def make_memory(
 
 
 def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
-    """Remember more examples; their labels Y (n, l) are those of the memory and maybe more."""
+    """Remember more examples; their labels Y (n, l) are those of the memory and maybe more.
+
+    Equal to a new memory of all examples; only those with a feature of X (n, d) are filed anew.
+    """
     old, labels = memory.examples, memory.labels
     n = len(labels.indptr) - 1
     old_X = make_csr(old.weights, old.features, old.indptr, (n, X.shape[1]))
     ones = np.ones(len(labels.neurons), np.uint8)
     old_Y = make_csr(ones, labels.neurons, labels.indptr, (n, Y.shape[1]))
-    return make_memory(
-        stack_rows([old_X, X]),
-        stack_rows([old_Y, Y]),
-        limit=memory.limit,
-        strength=memory.strength,
-        cooccurrence=memory.cooccurrence.strength,
+    examples, whole_Y = _as_path(stack_rows([old_X, X])), stack_rows([old_Y, Y])
+    nothing = np.zeros(n + X.shape[0], np.float32)
+    postings = refile_postings(
+        memory.postings, examples, features_of(X), PER_FEATURE, nothing, most=_COMMON
     )
+    together = count_cooccurrence(whole_Y, memory.cooccurrence.strength)
+    return memory._replace(
+        examples=examples,
+        labels=pairs_of(whole_Y),
+        postings=postings,
+        n_labels=Y.shape[1],
+        cooccurrence=together,
+    )
+
+
+def _as_path(X: csr_matrix) -> Wide:
+    """Features of examples X (n, d) as weights that do not move."""
+    x = sparse_rows(X)
+    return Wide(x.indptr, x.indices, x.values, np.empty(0, np.float32))
 
 
 def room_for_votes(memory: Memory) -> NDArray[np.float32]:

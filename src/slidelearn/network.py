@@ -11,7 +11,7 @@ from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
 from slidelearn.margins import Margins
 from slidelearn.memory import Memory
-from slidelearn.postings import Found, Postings, best_labels, make_postings
+from slidelearn.postings import Found, Postings, best_labels, make_postings, refile_postings
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
 from slidelearn.sampling import unite
 from slidelearn.scratch import zeros
@@ -152,14 +152,21 @@ def hidden_rows(
     return x
 
 
-def with_postings(network: Network) -> Network:
-    """Return the network with tables over its wide path as it is now, if there is one."""
-    index = network.indexes[-1]
-    if network.wide is None or index is None:
+def with_postings(network: Network, features: NDArray[np.bool_] | None = None) -> Network:
+    """Return the network with tables over its wide path as it is now, if there is one.
+
+    If only weights of some ``features``, (n_features,), are new since it got those that it has,
+    the others are kept.
+    """
+    index, wide = network.indexes[-1], network.wide
+    if wide is None or index is None:
         return network
     bias = BIAS_INPUT * network.output.bias
     size, n_usual = index.config.postings, index.config.usual
-    postings = make_postings(network.wide, network.n_features, size, bias, n_usual=n_usual)
+    if features is None or network.postings is None:
+        postings = make_postings(wide, network.n_features, size, bias, n_usual=n_usual)
+    else:
+        postings = refile_postings(network.postings, wide, features, size, bias, n_usual=n_usual)
     return network._replace(postings=postings)
 
 

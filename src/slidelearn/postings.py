@@ -17,7 +17,7 @@ from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
 from slidelearn.wide import Wide
 
-__all__ = ["Found", "Postings", "best_labels", "make_postings"]
+__all__ = ["Found", "Postings", "best_labels", "make_postings", "refile_postings"]
 
 
 # What the bucket of the constant adds, so that its labels count as touched; no sum changes by it.
@@ -90,23 +90,75 @@ def make_postings(
     >>> postings.indptr.tolist(), postings.labels.tolist(), postings.weights.tolist()
     ([0, 1, 1], [1], [3.0])
     """
+    starts = np.zeros(n_features + 1, np.int64)
+    none = np.empty(0, np.int32)
+    empty = Postings(starts, none, np.empty(0, np.float32), bias, none)
+    every = np.ones(n_features, np.bool_)
+    return refile_postings(empty, wide, every, size, bias, most=most, n_usual=n_usual)
+
+
+def refile_postings(
+    postings: Postings,
+    wide: Wide,
+    features: NDArray[np.bool_],
+    size: int,
+    bias: NDArray[np.float32],
+    *,
+    most: int | None = None,
+    n_usual: int = 0,
+) -> Postings:
+    """File the labels of some ``features``, (n_features,), anew; the other buckets stay.
+
+    Equal to new postings if labels have gained or moved weights on these features only. Whoever
+    adds few examples to many then pays for reading the path, but not for filing it.
+
+    Examples
+    --------
+    >>> wide = Wide(np.array([0, 1, 2]), np.array([0, 1], np.int32),
+    ...             np.array([2, 3], np.float32), np.ones(2, np.float32))
+    >>> postings = make_postings(wide, n_features=2, size=1, bias=np.zeros(2, np.float32))
+    >>> wide.weights[:] = 5
+    >>> first = np.array([True, False])
+    >>> refile_postings(postings, wide, first, size=1, bias=postings.bias).weights.tolist()
+    [5.0, 3.0]
+    """
+    n_features = len(features)
     counts = count_ids(wide.features, n_features)
     sizes = np.minimum(counts, size)
     if most is not None:
         sizes[counts > most] = 0
     indptr = np.concatenate(([0], np.cumsum(sizes)))
     labels, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    postings = Postings(indptr, labels, weights, bias, usual_labels(bias, n_usual))
-    _file(wide, postings, np.zeros(n_features, np.int64))
-    return postings
+    filed = Postings(indptr, labels, weights, bias, usual_labels(bias, n_usual))
+    _keep(postings, features, filed)
+    _file(wide, features, filed, np.zeros(n_features, np.int64))
+    return filed
 
 
 @njit(cache=True, nogil=True)
-def _file(wide: Wide, postings: Postings, filled: NDArray[np.int64]) -> None:
-    """Keep the largest weights of every feature; each bucket is a heap, its smallest on top."""
+def _keep(postings: Postings, features: NDArray[np.bool_], filed: Postings) -> None:
+    """Copy the buckets of all but some features, (n_features,)."""
+    for f in range(len(features)):
+        if not features[f]:
+            start, end = postings.indptr[f], postings.indptr[f + 1]
+            first = filed.indptr[f]
+            filed.labels[first : first + end - start] = postings.labels[start:end]
+            filed.weights[first : first + end - start] = postings.weights[start:end]
+
+
+@njit(cache=True, nogil=True)
+def _file(
+    wide: Wide, features: NDArray[np.bool_], postings: Postings, filled: NDArray[np.int64]
+) -> None:
+    """Keep the largest weights of some features, (n_features,); each bucket is a heap.
+
+    Its smallest is on top; ``filled`` (n_features,) starts at 0.
+    """
     for n in range(len(wide.indptr) - 1):
         for place in range(wide.indptr[n], wide.indptr[n + 1]):
             feature, weight = wide.features[place], wide.weights[place]
+            if not features[feature]:
+                continue
             start, end = postings.indptr[feature], postings.indptr[feature + 1]
             weights, labels = postings.weights[start:end], postings.labels[start:end]
             filled[feature] = offer(weights, labels, filled[feature], weight, n)

@@ -18,6 +18,7 @@ __all__ = [
     "concatenate_rows",
     "dense_rows",
     "dot_row",
+    "features_of",
     "input_gradient",
     "product",
     "sparse_rows",
@@ -88,6 +89,19 @@ def sparse_rows(X: csr_matrix) -> Rows:
     """Wrap a canonical float32 CSR matrix (n, width)."""
     indices = X.indices.astype(np.int32, copy=False)
     return Rows(X.indptr.astype(np.int64, copy=False), indices, X.data, X.shape[1], False)
+
+
+def features_of(X: csr_matrix) -> NDArray[np.bool_]:
+    """Which features the examples X (n, d) have, (d,).
+
+    Examples
+    --------
+    >>> features_of(csr_matrix([[0, 2, 0], [0, 1, 3]])).tolist()
+    [False, True, True]
+    """
+    features = np.zeros(X.shape[1], np.bool_)
+    features[X.indices] = True
+    return features
 
 
 def concatenate_indptr(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

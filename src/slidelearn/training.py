@@ -94,6 +94,9 @@ class Trainer:
         What the start holds of the training examples themselves.
     prior : Prior, optional
         Biases by how often labels occur; of a run that began with these examples.
+    features : bool array of shape (n_features,), optional
+        Those of the examples, of a run that goes on with a trained network: only weights on them
+        are new to the postings that it has.
     epoch, step : int
         Epochs and steps done.
     seconds, index_seconds : float
@@ -112,6 +115,7 @@ class Trainer:
     network: Network
     own: OwnShare | None = None
     prior: Prior | None = None
+    features: NDArray[np.bool_] | None = None
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
@@ -233,7 +237,7 @@ class Trainer:
         if index is not None and index.trains and index.tables is None:
             self.fit_index(len(self.network.hidden), X, workers)
         else:
-            self.network = with_postings(self.network)
+            self.network = with_postings(self.network, self.features)
 
     def fit_margins(self, X: csr_matrix, Y: csr_matrix, workers: Workers) -> None:
         """Fit the labels' classifiers to what training confused, and what near examples have."""
@@ -327,7 +331,7 @@ class Trainer:
     def _finish_index(self, depth: int, began: float) -> None:
         """File the wide path's labels with those of the output layer; count the time."""
         if depth == len(self.network.hidden):
-            self.network = with_postings(self.network)
+            self.network = with_postings(self.network, self.features)
         self.moved[depth][:] = False
         self.index_seconds += time.perf_counter() - began
 
@@ -346,6 +350,12 @@ class Trainer:
             index.fit(self._weight(depth), self._queries(depth, X), workers)
             trim_memory()
         self._finish_index(depth, began)
+
+    def keep_rows(self) -> None:
+        """Let predictions rank by rows kept in the tables, where these are what they ask first."""
+        index = self.network.indexes[-1]
+        if index is not None and self.network.postings is None:
+            index.keep_rows(self.network.output.weight)
 
     def _queries(self, depth: int, X: csr_matrix) -> Rows:
         """What a sample of the examples sends to a layer."""

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from slidelearn.checkpoint import CheckpointPlan
+    from slidelearn.config import Config
     from slidelearn.datasets import Dataset
     from slidelearn.fitting import FitEvents
+    from slidelearn.model import Model
 
 __all__ = ["train"]
 
@@ -76,6 +78,8 @@ def train(
     that, or after a crash, the same command with --resume goes on and ends as if nothing had been.
     With --continue a model learns new examples and labels, and keeps what it knows.
     """
+    from slidelearn.rules import choose_config
+
     overrides = _overrides(
         config,
         hidden=None if hidden is None else _widths(hidden),
@@ -92,12 +96,16 @@ def train(
         return
     if continue_ is not None:
         _refuse_with_continue(overrides, valid=valid, time_limit=time_limit)
+        if dry_run:
+            model, examples = _load_further(continue_, data)
+            _print_footprint(examples, model.config, model)
+            return
         if _continue(continue_, data, folder, 1 if epochs is None else epochs, plan, console):
             raise typer.Exit(_INTERRUPTED)
         return
     examples, check = _load(data, valid)
     if dry_run:
-        _print_footprint(examples, overrides)
+        _print_footprint(examples, choose_config(examples.X, examples.Y, overrides))
         return
     if _fit_and_save(examples, check, overrides, folder, time_limit, plan, console):
         raise typer.Exit(_INTERRUPTED)
@@ -154,15 +162,19 @@ def _load(path: Path, valid: Path | None) -> "tuple[Dataset, Dataset | None]":
     return data, load_fitting(valid, columns)
 
 
-def _print_footprint(data: "Dataset", overrides: dict[str, Any]) -> None:
-    """A table of the memory that a run would take, and how much there is."""
+def _print_footprint(data: "Dataset", config: "Config", known: "Model | None" = None) -> None:
+    """A table of the memory that a run would take, and how much there is.
+
+    ``known`` is the model that it would train further.
+    """
     from rich.table import Table
 
     from slidelearn.footprint import measure_footprint
     from slidelearn.machine import memory_for_process
-    from slidelearn.rules import choose_config
 
-    need = measure_footprint(data, choose_config(data.X, data.Y, overrides))
+    # The command gives its data away, but a model that learns more prepares a copy of them.
+    network = None if known is None else known.network
+    need = measure_footprint(data, config, known=network, copy=known is not None)
     room = memory_for_process()
     table = Table("part", "MiB")
     table.columns[1].justify = "right"
@@ -251,6 +263,17 @@ def _refuse_with_continue(overrides: dict[str, Any], **options: Any) -> None:
         raise ConfigError(f"--continue keeps the settings of the model; leave out {names}")
 
 
+def _load_further(source: Path, data: Path) -> "tuple[Model, Dataset]":
+    """A model, and examples that it is to learn from."""
+    from slidelearn.cli.inputs import Columns, load_growing
+    from slidelearn.model_file import load_model
+
+    model = load_model(source)
+    n_features, n_labels = model.network.n_features, model.network.n_labels
+    columns = Columns(n_features, n_labels, model.feature_names, model.label_names)
+    return model, load_growing(data, columns)
+
+
 def _continue(
     source: Path,
     data: Path,
@@ -264,14 +287,12 @@ def _continue(
     A model that takes its own place is replaced when it is done only: a checkpoint goes on from it.
     """
     from slidelearn.checkpoint import remove_checkpoints
-    from slidelearn.cli.inputs import Columns, load_growing
     from slidelearn.fitting import continue_model
-    from slidelearn.model_file import load_model, save_model
+    from slidelearn.model_file import save_model
 
-    model, in_place = load_model(source), folder.resolve() == source.resolve()
-    n_features, n_labels = model.network.n_features, model.network.n_labels
-    columns = Columns(n_features, n_labels, model.feature_names, model.label_names)
-    examples, n_epochs = load_growing(data, columns), int(model.facts["epochs"]) + epochs
+    model, examples = _load_further(source, data)
+    in_place, n_labels = folder.resolve() == source.resolve(), model.network.n_labels
+    n_epochs = int(model.facts["epochs"]) + epochs
     keep = in_place or (plan is not None and plan.resume)
     with _watching(folder, console, n_epochs, keep=keep) as (events, _):
         model = continue_model(model, examples, epochs=epochs, checkpoints=plan, events=events)
