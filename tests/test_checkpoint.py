@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 
 from models import assert_same_arrays
@@ -72,7 +73,7 @@ def test_a_resumed_run_ends_with_the_same_bits(kind, tmp_path):
     settings = QUICK | KINDS[kind]
     whole = fit_model(problem(), settings)
     n_steps = whole.facts["steps"]
-    for step in (1, n_steps // 2, n_steps // 2 + 1, n_steps - 1):
+    for step in (1, n_steps // 2, n_steps // 2 + 1, n_steps - 1, n_steps):
         folder = tmp_path / str(step)
         folder.mkdir()
         part = cut_off(folder, settings, step)
@@ -84,6 +85,41 @@ def test_a_resumed_run_ends_with_the_same_bits(kind, tmp_path):
         assert not model.facts["interrupted"]
         model.config = whole.config
         assert_same(model, whole)
+
+
+@pytest.mark.parametrize("kind", ["default", "calibrated", "trained tables"])
+@pytest.mark.parametrize("asked", [1, 20])
+def test_margins_that_are_cut_off_cost_no_steps(kind, asked, tmp_path, monkeypatch):
+    """Ctrl-C while they are fitted: what was learned is there, and only they are left to do."""
+    settings, questions = QUICK | KINDS[kind], []
+    whole = fit_model(problem(), settings)
+    fit_margins, fit_index = Trainer.fit_margins, Trainer.fit_index
+    tables = []
+
+    def watched_fit(*args):
+        questions.append("margins")
+        tables.clear()
+        fit_margins(*args)
+
+    def interrupt():
+        questions.append("?")
+        return "margins" in questions and questions[::-1].index("margins") == asked
+
+    monkeypatch.setattr(Checkpoints, "is_due", lambda *_, ends: ends)
+    monkeypatch.setattr(Trainer, "fit_margins", watched_fit)
+    monkeypatch.setattr(Trainer, "fit_index", lambda *a: (tables.append(a), fit_index(*a)))
+    events = FitEvents(should_interrupt=interrupt)
+    part = fit_model(problem(), settings, checkpoints=CheckpointPlan(tmp_path), events=events)
+    monkeypatch.undo()
+    assert part.facts["interrupted"]
+    assert part.network.margins is None
+    assert tables == []  # they were as they should be
+    assert_allclose(part.network.output.weight[:, :-1], whole.network.output.weight[:, :-1])
+    found = part.predict_topk(problem().X, 1).labels
+    assert (found == whole.predict_topk(problem().X, 1).labels).mean() > 0.9
+    notes = []
+    assert_same(resume(tmp_path, settings, notes), whole)
+    assert notes == [f"resumed after {whole.facts['steps']} steps, 0 s of training"]
 
 
 def test_an_older_checkpoint_serves_where_the_newest_is_damaged(tmp_path):
@@ -169,6 +205,10 @@ def test_checkpoints_by_time_take_no_more_than_their_share(tmp_path, monkeypatch
     now[0] = 60.0
     assert saver.is_due(trainer)  # small, so the first is taken to cost next to nothing
     saver._last_time, saver._cost = 60.0, 5.0
+    now[0] = 249
+    assert not saver.is_due(trainer, ends=True)
+    now[0] = 250  # it takes 2 % of the whole run
+    assert saver.is_due(trainer, ends=True)
     now[0] = 60 + 249
     assert not saver.is_due(trainer)
     now[0] = 60 + 250

@@ -45,6 +45,17 @@ def everyone(Y):
     return np.tile(np.arange(Y.shape[1], dtype=np.int32), (Y.shape[0], 1))
 
 
+@pytest.mark.parametrize("size", [1, 40, 10**6])
+def test_ranges_of_labels_change_nothing(size, monkeypatch):
+    X, Y = random_features(N, D), random_labels(N, N_LABELS)
+    monkeypatch.setattr(margins_module, "_TASKS", 1)
+    margins = fitted(X, Y, everyone(Y))
+    monkeypatch.setattr(margins_module, "_RANGE", size)
+    cut = fitted(X, Y, everyone(Y), threads=2)
+    assert_array_equal(cut.path.weights, margins.path.weights)
+    assert_array_equal(cut.bias, margins.bias)
+
+
 @pytest.mark.nojit
 @pytest.mark.parametrize("seed", range(3))
 def test_every_label_gets_the_classifier_that_minimises_its_objective(seed):

@@ -54,7 +54,8 @@ class CheckpointPlan:
         Where to.
     seconds : float
         At least so long between two of them. They come less often where they would take more than
-        2 % of the time.
+        2 % of the time. One more follows the last step of a run that has taken so long, if margins
+        are then fitted and it takes at most 2 % of the run.
     steps : int or None
         If given, one after every so many steps instead, whatever they take.
     resume : bool
@@ -118,14 +119,20 @@ class Checkpoints:
             "data": _fingerprint(data),
             "first": first,
         }
-        self._last_step, self._last_time = first, time.monotonic()
+        self._began = time.monotonic()
+        self._last_step, self._last_time = first, self._began
         self._cost: float | None = None
 
-    def is_due(self, trainer: Trainer) -> bool:
-        """Whether a checkpoint should be written now."""
+    def is_due(self, trainer: Trainer, *, ends: bool = False) -> bool:
+        """Whether a checkpoint should be written now.
+
+        If the steps have come to their ``ends`` and margins are still to be fitted, the time of
+        the whole run counts: a fit that is cut off then costs no steps.
+        """
         if self._plan.steps is not None:
             return trainer.step - self._last_step >= self._plan.steps
-        waited = time.monotonic() - self._last_time
+        before_margins = ends and trainer.config.margin > 0
+        waited = time.monotonic() - (self._began if before_margins else self._last_time)
         if waited < self._plan.seconds:
             return False
         if self._cost is None:

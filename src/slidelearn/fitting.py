@@ -246,17 +246,20 @@ class _Run:
     interrupted: bool = False
     reaches: list[Reach] = field(default_factory=list)
     epoch_began: float | None = None  # None between epochs
+    last_epoch: bool = False
+    filed: bool = False  # whether tables have all neurons where they are
 
     def train(self, epochs: int, workers: Workers) -> None:
         """Run epochs until they are done, a limit is reached or Ctrl-C is pressed."""
         for number in range(epochs):
             try:
-                self.epoch_began = time.perf_counter()
+                self.epoch_began, self.filed = time.perf_counter(), False
+                self.last_epoch = number == epochs - 1
                 done = self.trainer.run_epoch(
                     self.data.X, self.data.Y, workers, show=self.show, stop=self.stop
                 )
                 self.epoch_began = None
-                last = self.stopped or number == epochs - 1
+                last = self.stopped or self.last_epoch
                 if last or not self.trainer.tables_follow:
                     self.refresh(workers)
                 if last:
@@ -266,7 +269,8 @@ class _Run:
             except KeyboardInterrupt:
                 self.trainer.seconds = self.elapsed()
                 self.interrupted = self.stopped = True
-                self.refresh(workers)
+                if not self.filed:
+                    self.refresh(workers)
             if self.stopped:
                 return
 
@@ -291,15 +295,22 @@ class _Run:
             self.events.on_progress(progress)
 
     def stop(self) -> bool:
-        """Say whether this step is the last."""
+        """Say whether this step is the last, and leave a checkpoint where one is due."""
         interrupt, stop = self.events.should_interrupt, self.events.should_stop
         interrupted = interrupt is not None and interrupt()
-        if self.saver is not None and (interrupted or self.saver.is_due(self.trainer)):
+        self.stopped = (stop is not None and stop()) or self.elapsed() >= self.time_limit
+        if self.saver is not None and (
+            interrupted or self.saver.is_due(self.trainer, ends=self.stopped or self.epochs_end())
+        ):
             self.saver.write(self.trainer, self.elapsed())
         if interrupted:
             raise KeyboardInterrupt
-        self.stopped = (stop is not None and stop()) or self.elapsed() >= self.time_limit
         return self.stopped
+
+    def epochs_end(self) -> bool:
+        """Whether this step is the last of the last epoch."""
+        sums = self.trainer.sums
+        return self.last_epoch and sums is not None and sums.done == self.data.X.shape[0]
 
     def refresh(self, workers: Workers) -> None:
         """File all neurons where they have ended up, so that prediction finds them."""
@@ -307,6 +318,7 @@ class _Run:
         for depth in range(len(self.trainer.network.indexes)):
             self.trainer.fit_index(depth, self.data.X, workers)
         self.trainer.seconds += self.trainer.index_seconds - before
+        self.filed = True
 
     def tell(self, done: EpochReport, workers: Workers, *, last: bool) -> None:
         """Measure and pass on the record of an epoch; at the end, how far searches must go."""

@@ -43,7 +43,8 @@ _TOLERANCE = 0.1  # of the largest projected gradient in a pass
 _RANDOM = 10  # random examples beside a label's rivals, and as many more as it has of its own
 _LOOKUP = 512  # examples that one thread looks up at a time
 _COPIED = 2**18  # entries of a problem that a copy keeps in the cache; larger ones are not copied
-_TASKS = 64  # ranges of labels that threads take one after the other
+_TASKS = 64  # ranges of labels that threads take one after the other, at least
+_RANGE = 2**18  # examples of a range, at about 1.5 us each: Ctrl-C waits for one range
 
 
 class Margins(NamedTuple):
@@ -220,7 +221,8 @@ def fit_margins(
     """
     x, own = sparse_rows(X), examples_of(Y)
     problem = _Problem(x, own, rivals, cost, seed)
-    sizes = np.diff(own.indptr) + np.diff(rivals.indptr)
+    n_own = np.diff(own.indptr)
+    sizes = (n_own > 0) * (2 * n_own + np.diff(rivals.indptr) + _RANDOM)
 
     def fit(start: int, end: int) -> None:
         marks = np.full(x.n, -1, np.int32)
@@ -251,9 +253,10 @@ def _turn(
 
 
 def _even_ranges(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cut labels into ranges of about the same work."""
+    """Cut labels into ranges of about the same work, none of them long but for a single label's."""
     sums = np.cumsum(sizes)
-    cuts = np.searchsorted(sums, np.linspace(0, sums[-1], _TASKS + 1)[1:-1])
+    n_ranges = max(_TASKS, int(sums[-1]) // _RANGE)
+    cuts = np.searchsorted(sums, np.linspace(0, sums[-1], n_ranges + 1)[1:-1])
     edges = np.unique(np.concatenate(([0], cuts, [len(sizes)]))).tolist()
     return list(pairwise(edges))
 
