@@ -54,8 +54,8 @@ class CheckpointPlan:
         Where to.
     seconds : float
         At least so long between two of them. They come less often where they would take more than
-        2 % of the time. One more follows the last step if margins are then fitted and it takes at
-        most 2 % of the run.
+        2 % of the time. One more follows the last step of a run that has taken so long, if margins
+        are then fitted and it takes at most 2 % of the run.
     steps : int or None
         If given, one after every so many steps instead, whatever they take.
     resume : bool
@@ -126,17 +126,14 @@ class Checkpoints:
     def is_due(self, trainer: Trainer, *, ends: bool = False) -> bool:
         """Whether a checkpoint should be written now.
 
-        If the steps have come to their ``ends`` and margins are still to be fitted, one is that
-        does not take more than its share of the whole run: a fit that is cut off costs no steps.
+        If the steps have come to their ``ends`` and margins are still to be fitted, the time of
+        the whole run counts: a fit that is cut off then costs no steps.
         """
-        steps, now = self._plan.steps, time.monotonic()
-        if steps is not None and trainer.step - self._last_step >= steps:
-            return True
-        if ends and trainer.config.margin > 0:
-            since = self._began
-        elif steps is None and now - self._last_time >= self._plan.seconds:
-            since = self._last_time
-        else:
+        if self._plan.steps is not None:
+            return trainer.step - self._last_step >= self._plan.steps
+        before_margins = ends and trainer.config.margin > 0
+        waited = time.monotonic() - (self._began if before_margins else self._last_time)
+        if waited < self._plan.seconds:
             return False
         if self._cost is None:
             self._cost = sum(array.nbytes for array in _arrays(trainer).values()) / _SPEED
