@@ -137,7 +137,7 @@ class Checkpoints:
             return False
         if self._cost is None:
             self._cost = sum(array.nbytes for array in _arrays(trainer).values()) / _SPEED
-        return now - since >= self._cost / _SHARE
+        return waited >= self._cost / _SHARE
 
     def write(self, trainer: Trainer, seconds: float) -> None:
         """Write a checkpoint of a run that has trained for so many seconds, between two steps.

@@ -47,6 +47,7 @@ def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
         trainer = Trainer.start(tiny, ready, Y, workers)
         trainer.run_epoch(ready, Y, workers)
         trainer.fit_index(len(tiny.hidden), ready, workers)
+        predict_topk(trainer.network, ready, 1, exact=False, workers=workers)
         trainer.fit_margins(ready, Y, workers)
         if trainer.network.indexes[-1] is not None:
             score_retrieved(trainer.network, ready)
