@@ -82,7 +82,7 @@ def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
         return rules | {"tail": 1000, "tables": tables | {"wide_limit": 64}}
     rules["tables"] = tables
     if n >= _LARGE:
-        return rules
+        return rules | {"tail": 200}
     return rules | {"tail": 640} | (_SURE if Y.nnz < _LONE * n else {})
 
 
