@@ -189,8 +189,10 @@ def find_labels(
         scratch = zeros(network.n_labels)
         found = best_labels(x, postings, size.wide_limit, x.width, scratch, size.few)
     indptr, neurons = np.zeros(h.n + 1, np.int64), np.empty(0, np.int32)
+    if index.tables is None:
+        return found, Pairs(indptr, neurons)
     few = np.flatnonzero(np.diff(found.pairs.indptr) < size.limit)
-    if len(few) and index.tables is not None:
+    if len(few):
         more = index.lookup(h if len(few) == h.n else h.take(few), size, first_example)
         indptr[few + 1], neurons = np.diff(more.indptr), more.neurons
         np.cumsum(indptr, out=indptr)
