@@ -65,7 +65,7 @@ def disturbed(network):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, threads):
-    votes, margins, frequencies = (0.5, 6.0), (0.25, 1.0, 40.0), (0.0, 2.0, -1.0)
+    votes, margins, frequencies = (0.5, 6.0), (0.25, 1.0, 40.0), (0.0, 6.0, -3.0)
     monkeypatch.setattr(calibration, "_VOTES", votes)
     monkeypatch.setattr(calibration, "_MARGINS", margins)
     monkeypatch.setattr(calibration, "_FREQUENCIES", frequencies)

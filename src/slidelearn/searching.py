@@ -240,7 +240,7 @@ def _score_found(
     return Retrieved(pairs, logits, hinges, shares, active)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _score_rows(
     h: Rows,
     rows: NDArray[np.float32],
