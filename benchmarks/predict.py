@@ -237,7 +237,8 @@ def main() -> None:
     parser.add_argument("test", type=Path, nargs="?", help="labelled examples")
     parser.add_argument("--planted", type=int, metavar="N", help="search N planted rows instead")
     parser.add_argument(
-        "--peers", default="faiss IVF,faiss IVF-PQ fast scan,faiss HNSW,hnswlib,usearch",
+        "--peers", default="faiss IVF,faiss IVF by distance,faiss IVF-PQ fast scan,faiss HNSW,"
+        "faiss HNSW by distance,hnswlib,hnswlib by distance,usearch",
         help="libraries, separated by commas",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("results"))

@@ -26,10 +26,11 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
-def faiss_hnsw(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+def faiss_hnsw(rows: np.ndarray, *, products: bool = True) -> Iterator[tuple[int, Search]]:
     import faiss
 
-    index = faiss.IndexHNSWFlat(rows.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    metric = faiss.METRIC_INNER_PRODUCT if products else faiss.METRIC_L2
+    index = faiss.IndexHNSWFlat(rows.shape[1], 32, metric)
     index.hnsw.efConstruction = 100
     index.add(rows)
     faiss.omp_set_num_threads(1)
@@ -38,12 +39,15 @@ def faiss_hnsw(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
         yield effort, lambda queries: index.search(queries, 5)[1]
 
 
-def _faiss_inverted(kind: str, rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+def _faiss_inverted(
+    kind: str, rows: np.ndarray, *, products: bool = True
+) -> Iterator[tuple[int, Search]]:
     import faiss
 
+    metric = faiss.METRIC_INNER_PRODUCT if products else faiss.METRIC_L2
     lists = min(int(np.sqrt(8 * len(rows))), len(rows) // 39)
     index = faiss.index_factory(
-        rows.shape[1], kind.format(lists=lists, half=rows.shape[1] // 2), faiss.METRIC_INNER_PRODUCT
+        rows.shape[1], kind.format(lists=lists, half=rows.shape[1] // 2), metric
     )
     index.train(rows[:: max(1, len(rows) // (64 * lists))])
     index.add(rows)
@@ -54,8 +58,8 @@ def _faiss_inverted(kind: str, rows: np.ndarray) -> Iterator[tuple[int, Search]]
         yield probes, lambda queries: index.search(queries, 5)[1]
 
 
-def faiss_ivf(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
-    yield from _faiss_inverted("IVF{lists},Flat", rows)
+def faiss_ivf(rows: np.ndarray, *, products: bool = True) -> Iterator[tuple[int, Search]]:
+    yield from _faiss_inverted("IVF{lists},Flat", rows, products=products)
 
 
 def faiss_fastscan(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
@@ -71,10 +75,10 @@ def faiss_fastscan(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
         )
 
 
-def hnswlib_(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+def hnswlib_(rows: np.ndarray, *, products: bool = True) -> Iterator[tuple[int, Search]]:
     import hnswlib
 
-    index = hnswlib.Index(space="ip", dim=rows.shape[1])
+    index = hnswlib.Index(space="ip" if products else "l2", dim=rows.shape[1])
     index.init_index(max_elements=len(rows), M=16, ef_construction=100)
     index.add_items(rows)
     index.set_num_threads(1)
@@ -98,11 +102,32 @@ def usearch_(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
         yield effort, search
 
 
+def by_distance(method: Callable[..., Iterator[tuple[int, Search]]]) -> Callable[..., Any]:
+    """Search for the least distance instead, among rows that one more number gives one length.
+
+    The order is that of inner products, and graphs find their way by distances better.
+    """
+
+    def search_by_distance(rows: np.ndarray) -> Iterator[tuple[int, Search]]:
+        squares = np.einsum("ij,ij->i", rows, rows)
+        lengths = np.sqrt(squares.max() - squares)
+        for setting, search in method(np.column_stack((rows, lengths)), products=False):
+            yield (
+                setting,
+                lambda queries, search=search: search(np.pad(queries, ((0, 0), (0, 1)))),
+            )
+
+    return search_by_distance
+
+
 METHODS = {
     "faiss HNSW": faiss_hnsw,
     "faiss IVF": faiss_ivf,
     "faiss IVF-PQ fast scan": faiss_fastscan,
+    "faiss HNSW by distance": by_distance(faiss_hnsw),
+    "faiss IVF by distance": by_distance(faiss_ivf),
     "hnswlib": hnswlib_,
+    "hnswlib by distance": by_distance(hnswlib_),
     "usearch": usearch_,
 }
 
