@@ -162,8 +162,8 @@ def byte_scan(rows: np.ndarray) -> Search:
     return search
 
 
-def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, Search]]:
-    """slidelearn's index, one query a call: ranked by rows kept as bytes, the best scored in full.
+def tables(rows: np.ndarray, queries: np.ndarray, at_once: int = 1) -> Iterator[tuple[int, Search]]:
+    """slidelearn's index, some queries a call: ranked by byte rows, the best scored in full.
 
     Centroids are centred on the queries that are asked later; of their answers it knows nothing.
     """
@@ -176,12 +176,12 @@ def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, Search]
     def search(probes: int) -> Search:
         def find(queries: np.ndarray) -> np.ndarray:
             out = np.full((len(queries), _K), -1, np.int64)
-            for i in range(len(queries)):
-                h: Rows = dense_rows(queries[i : i + 1])
+            for i in range(0, len(queries), at_once):
+                h: Rows = dense_rows(queries[i : i + at_once])
                 found = index.lookup(h, Lookup(probes, _RESCORED, 1, 0))
                 logits = np.empty(len(found.neurons), np.float32)
                 pair_logits(h, rows, found, logits)
-                keep_best(found.indptr, found.neurons, logits, out[i : i + 1])
+                keep_best(found.indptr, found.neurons, logits, out[i : i + at_once])
             return out
 
         return find
@@ -203,6 +203,7 @@ def compare(
         ("exact float32", iter([(0, float_scan(rows))]), few, few_best),
         ("exact int8", iter([(0, byte_scan(rows))]), few, few_best),
         ("slidelearn", tables(rows, queries), queries, best),
+        ("slidelearn, 256 a call", tables(rows, queries, 256), queries, best),
     ):
         with single_blas():
             for point in measure(name, settings, asked, right):
