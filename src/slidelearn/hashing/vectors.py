@@ -44,7 +44,8 @@ class HashFamily(Protocol):
     def probes(self, V: Vectors, n_probes: int) -> NDArray[np.int32]:
         """Distinct buckets to look into, best first, int32 (n, L, n_probes).
 
-        The first is the code. A family that runs out of buckets worth a look ends with -1.
+        The first is the code, but of centroids, where queries look elsewhere than neurons are
+        filed. A family that runs out of buckets worth a look ends with -1.
         """
 
     def arrays(self) -> dict[str, NDArray[Any]]:
