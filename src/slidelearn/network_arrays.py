@@ -39,7 +39,8 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
 
     Examples
     --------
-    >>>     >>> from slidelearn.datasets import Dataset
+    >>> from scipy.sparse import csr_matrix
+    >>> from slidelearn.datasets import Dataset
     >>> from slidelearn.fitting import fit_model
     >>> data = Dataset(csr_matrix([[1.0]]), csr_matrix([[1]]))
     >>> sorted(name_arrays(fit_model(data, {"epochs": 1, "wide": 0})))[:3]

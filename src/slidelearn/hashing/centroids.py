@@ -166,7 +166,7 @@ def sample_size(n_buckets: int) -> int:
     Examples
     --------
     >>> sample_size(8), sample_size(1000)
-    (2048, 6000)
+    (2048, 20000)
     """
     return max(n_buckets * _PER_BUCKET, _LEAST)
 
