@@ -7,7 +7,6 @@ import numpy as np
 from slidelearn.errors import ConfigError, ModelError
 from slidelearn.layers import Layer
 from slidelearn.model import Model
-from slidelearn.network import Network
 from slidelearn.small_rows import SMALL_TYPES, small_rows
 
 __all__ = ["COMPACT_TYPES", "check_trainable", "compact_model"]
@@ -56,12 +55,7 @@ def compact_model(model: Model, dtype: str = "int8") -> Model:
     wide = network.wide
     if wide is not None:
         wide = wide._replace(squares=np.empty(0, np.float32))
-    margins = network.margins
-    if margins is not None and wide is not None:
-        margins = margins._replace(path=wide._replace(weights=margins.path.weights))
-    served: Network = network._replace(
-        hidden=(first, *others), output=output, wide=wide, margins=margins
-    )
+    served = network._replace(hidden=(first, *others), output=output, wide=wide)
     return replace(model, network=served, facts=model.facts | {"compact": dtype})
 
 

@@ -61,9 +61,7 @@ def _compared(model: "Model", copy: "Model", file: Path) -> str:
     from slidelearn.cli.inputs import Columns, load_fitting
     from slidelearn.metrics import report
 
-    network = model.network
-    columns = Columns(network.n_features, network.n_labels, model.feature_names, model.label_names)
-    data = load_fitting(file, columns)
+    data = load_fitting(file, Columns.of(model))
     lines = [f"on {data.X.shape[0]:,} examples of {file}:"]
     for name, one in (("the model", model), ("the copy", copy)):
         top = one.predict_topk(data.X, max(_KS)).labels

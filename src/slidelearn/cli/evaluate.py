@@ -33,10 +33,8 @@ def evaluate(
     from slidelearn.model_file import load_model
 
     model = load_model(folder)
-    network = model.network
-    columns = Columns(network.n_features, network.n_labels, model.feature_names, model.label_names)
     note_reach(model, recall, exact=exact)
-    measured = _measure(model, load_fitting(file, columns), exact, recall)
+    measured = _measure(model, load_fitting(file, Columns.of(model)), exact, recall)
     if as_json:
         print(json.dumps(measured))
     else:

@@ -1,7 +1,7 @@
 """Inputs: data files read so that they fit a model, or the data it is trained on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -25,6 +25,12 @@ class Columns(NamedTuple):
     n_labels: int
     feature_names: list[str] | None
     label_names: list[str] | None
+
+    @classmethod
+    def of(cls, model: "Model") -> Self:
+        """Columns that a model was trained on."""
+        network = model.network
+        return cls(network.n_features, network.n_labels, model.feature_names, model.label_names)
 
 
 def load_features(path: Path, columns: Columns) -> Dataset:

@@ -48,8 +48,7 @@ def predict(
 
     model = load_model(folder)
     n_labels = model.network.n_labels
-    columns = Columns(model.network.n_features, n_labels, model.feature_names, None)
-    data = load_features(file, columns)
+    data = load_features(file, Columns.of(model))
     note_reach(model, recall, exact=exact)
 
     def answers() -> "Iterator[TopK]":

@@ -269,9 +269,7 @@ def _load_further(source: Path, data: Path) -> "tuple[Model, Dataset]":
     from slidelearn.model_file import load_model
 
     model = load_model(source)
-    n_features, n_labels = model.network.n_features, model.network.n_labels
-    columns = Columns(n_features, n_labels, model.feature_names, model.label_names)
-    return model, load_growing(data, columns)
+    return model, load_growing(data, Columns.of(model))
 
 
 def _continue(
