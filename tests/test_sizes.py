@@ -10,6 +10,8 @@ from scipy.sparse import csr_matrix
 from batches import random_features, random_labels
 from slidelearn.config import Config
 from slidelearn.csr import copy_csr, keep_entries, make_csr, slice_rows, stack_rows, take_rows
+from slidelearn.datasets import dataset
+from slidelearn.errors import DataError
 from slidelearn.layers import Groups, Layer, Pairs, pair_input_gradient, pair_logits, update_rows
 from slidelearn.network_arrays import name_layers
 from slidelearn.optimizers import Optimizer, Step, make_optimizer
@@ -197,3 +199,10 @@ def test_counts_of_labels():
     chances = tail_chances(counts, 2)
     assert_allclose(chances.each, [1, 2 / 3, 2 / counts.sum(), 0])
     assert set(draw_tail(chances, np.random.default_rng(0)).neurons) <= {0, 1, 2}
+
+
+def test_more_examples_than_ids_are_refused(monkeypatch):
+    monkeypatch.setattr(dataset, "MAX_IDS", 3)
+    dataset.check_dataset(dataset.Dataset(np.ones((3, 2)), np.ones((3, 2))))
+    with pytest.raises(DataError, match="X has 4 rows; a dataset has at most 3"):
+        dataset.check_dataset(dataset.Dataset(np.ones((4, 2)), np.ones((4, 2))))

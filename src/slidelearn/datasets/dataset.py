@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from slidelearn.datasets.matrices import as_csr_features, as_csr_labels
+from slidelearn.datasets.matrices import MAX_IDS, as_csr_features, as_csr_labels
 from slidelearn.errors import DataError
 
 __all__ = ["Dataset", "check_dataset", "refuse_names", "row_pieces"]
@@ -55,7 +55,8 @@ def check_dataset(dataset: Dataset) -> Dataset:
     Raises
     ------
     DataError
-        A matrix is malformed, X and Y differ in rows, or the names do not fit the columns.
+        A matrix is malformed or has too many rows, X and Y differ in rows, or the names do not
+        fit the columns.
 
     Examples
     --------
@@ -64,6 +65,8 @@ def check_dataset(dataset: Dataset) -> Dataset:
     """
     X = as_csr_features(dataset.X)
     Y = as_csr_labels(dataset.Y)
+    if X.shape[0] > MAX_IDS:
+        raise DataError(f"X has {X.shape[0]} rows; a dataset has at most {MAX_IDS}")
     if X.shape[0] != Y.shape[0]:
         raise DataError(f"X has {X.shape[0]} rows but Y has {Y.shape[0]}; give one row an example")
     for kind, names, size in (
