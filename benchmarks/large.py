@@ -5,12 +5,16 @@
 examples take, and under `ulimit -d`. A control group counts the caches of files too, so the
 examples really come from the disk again and again; making one takes root, and is left out
 otherwise. The models must have the same bits, and the predictions be the same.
+
+``--copies N`` writes the examples N times over, for files beyond 2^31 entries in little time, and
+``--only none`` leaves the limits out.
 """
 
 import argparse
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +33,7 @@ from slidelearn.datasets import Dataset
 from slidelearn.datasets.line_writer import write_examples
 from slidelearn.files import atomic_write
 
-_FEATURES, _LABELS, _PER_LABEL, _BLOCK = 20_000, 3_000, 900, 4096
+_FEATURES, _PER_LABEL, _BLOCK = 20_000, 900, 4096
 _GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -42,24 +46,38 @@ class Outcome(NamedTuple):
     refusal: str
 
 
-def write_planted(path: Path, n: int, per_example: int) -> None:
-    """Write n examples with one label each, whose features are a part of the label's own."""
+def planted(n: int, per_example: int, n_labels: int) -> Iterator[Dataset]:
+    """Blocks of n examples with one label each, whose features are a part of the label's own."""
     rng = np.random.default_rng(0)
     own = np.stack(
-        [rng.choice(_FEATURES, _PER_LABEL, replace=False) for _ in range(_LABELS)]
+        [rng.choice(_FEATURES, _PER_LABEL, replace=False) for _ in range(n_labels)]
     ).astype(np.int32)
+    for start in range(0, n, _BLOCK):
+        size = min(_BLOCK, n - start)
+        labels = rng.integers(0, n_labels, size).astype(np.int32)
+        picks = np.argsort(rng.random((size, _PER_LABEL), np.float32))[:, :per_example]
+        columns = np.sort(np.take_along_axis(own[labels], picks, 1), axis=1)
+        values = rng.integers(1, 10, columns.size).astype(np.float32) / 10
+        indptr = np.arange(size + 1) * per_example
+        X = csr_matrix((values, columns.ravel(), indptr), (size, _FEATURES))
+        Y = csr_matrix((np.ones(size, np.uint8), labels, np.arange(size + 1)), (size, n_labels))
+        yield Dataset(X, Y)
+
+
+def write_planted(path: Path, options: argparse.Namespace) -> int:
+    """Write planted examples, ``options.copies`` times over; returns their entries."""
+    n, per_example, n_labels = options.examples, options.per_example, options.labels
+    lines = path.with_suffix(".lines")
+    with atomic_write(lines) as stream:
+        for block in planted(n, per_example, n_labels):
+            write_examples(stream, block, 0)
     with atomic_write(path) as stream:
-        stream.write(f"{n} {_FEATURES} {_LABELS}\n".encode())
-        for start in range(0, n, _BLOCK):
-            size = min(_BLOCK, n - start)
-            labels = rng.integers(0, _LABELS, size).astype(np.int32)
-            picks = np.argsort(rng.random((size, _PER_LABEL), np.float32))[:, :per_example]
-            columns = np.sort(np.take_along_axis(own[labels], picks, 1), axis=1)
-            values = rng.integers(1, 10, columns.size).astype(np.float32) / 10
-            indptr = np.arange(size + 1) * per_example
-            X = csr_matrix((values, columns.ravel(), indptr), (size, _FEATURES))
-            Y = csr_matrix((np.ones(size, np.uint8), labels, np.arange(size + 1)), (size, _LABELS))
-            write_examples(stream, Dataset(X, Y), 0)
+        stream.write(f"{n * options.copies} {_FEATURES} {n_labels}\n".encode())
+        for _ in range(options.copies):
+            with open(lines, "rb") as copied:
+                shutil.copyfileobj(copied, stream, 2**20)
+    lines.unlink()
+    return n * options.copies * per_example
 
 
 @contextmanager
@@ -124,12 +142,13 @@ def digest(folder: Path) -> str:
     return total.hexdigest()[:12]
 
 
-def train_and_predict(data: Path, group: Path | None, limit: int | None) -> Outcome:
+def train_and_predict(data: Path, hidden: str, group: Path | None, limit: int | None) -> Outcome:
     """Both commands on the same file, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=data.parent) as name:
         folder = Path(name)
         seconds, most, refusal = run(
-            ["train", str(data), "--model", "model", "--quiet", "--checkpoint-every", "never"],
+            ["train", str(data), "--model", "model", "--quiet", "--checkpoint-every", "never",
+             "--hidden", hidden, "--epochs", "1"],
             folder, group, limit,
         )  # fmt: skip
         if refusal:
@@ -145,29 +164,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=400_000)
     parser.add_argument("--per-example", type=int, default=300, help="features of an example")
-    parser.add_argument("--limit", type=float, default=1.0, help="GiB that the runs may use")
+    parser.add_argument("--labels", type=int, default=3_000)
+    parser.add_argument("--copies", type=int, default=1, help="of the examples, in the file")
+    parser.add_argument("--hidden", default="64", help="width of the hidden layer")
+    parser.add_argument("--limit", type=float, default=0.75, help="GiB that the runs may use")
+    parser.add_argument("--only", help="comma-separated limits: none, ulimit -d, control group")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="for the file")
     options = parser.parse_args()
     limit = int(options.limit * 2**30)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         data = Path(name) / "planted.txt"
-        write_planted(data, options.examples, options.per_example)
-        size = 8 * options.examples * options.per_example
-        print(f"{data.stat().st_size / 2**20:,.0f} MiB of text, {size / 2**20:,.0f} of examples; "
-              f"limit {limit / 2**20:,.0f} MiB")  # fmt: skip
+        entries = write_planted(data, options)
+        print(f"{data.stat().st_size / 2**20:,.0f} MiB of text, {entries:,} entries in "
+              f"{8 * entries / 2**20:,.0f} MiB; limit {limit / 2**20:,.0f} MiB")  # fmt: skip
         print("| limit | training s | most memory, MiB, without caches | weights and answers |")
-        print("|---|---|---|---|")
+        print("|---|---|---|---|", flush=True)
         runs: dict[str, Any] = {"none": (None, None), "ulimit -d": (None, limit)}
         outcomes = []
         with control_group(limit) as group:
             if group is not None:
                 runs["control group"] = (group, None)
-            for kind, settings in runs.items():
-                done = train_and_predict(data, *settings)
+            for kind in options.only.split(",") if options.only else runs:
+                done = train_and_predict(data, options.hidden, *runs[kind])
                 outcomes.append(done)
                 print(f"| {kind} | {done.seconds:.0f} | {done.anonymous:,.0f} | "
                       f"{done.digest or done.refusal} |", flush=True)  # fmt: skip
-    raise SystemExit(0 if len({done.digest for done in outcomes}) == 1 else 1)
+    digests = {done.digest for done in outcomes}
+    raise SystemExit(0 if len(digests) == 1 and all(digests) else 1)
 
 
 if __name__ == "__main__":
