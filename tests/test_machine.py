@@ -9,11 +9,12 @@ from slidelearn import machine
 from slidelearn.machine import available_memory, memory_for_process
 
 
-def group(folder, limit, used, cache, names=("max", "current", "inactive_file")):
+def group(folder, limit, used, cache, names=("max", "current", "")):
+    """A control group whose caches are half active."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in zip(
-        (*names[:2], "stat"), (limit, used, f"anon 5\n{names[2]} {cache}"), strict=True
-    ):
+    active = cache // 2
+    stat = f"anon 5\n{names[2]}inactive_file {cache - active}\n{names[2]}active_file {active}"
+    for name, text in zip((*names[:2], "stat"), (limit, used, stat), strict=True):
         (folder / f"memory.{name}").write_text(f"{text}\n")
 
 
@@ -54,7 +55,7 @@ def test_a_container_sees_its_group_at_the_root(tmp_path):
 def test_a_control_group_of_version_1(tmp_path):
     own = tmp_path / "cgroup"
     own.write_text("4:memory:/job\n0::/\n")
-    root, names = tmp_path / "groups", ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")
+    root, names = tmp_path / "groups", ("limit_in_bytes", "usage_in_bytes", "total_")
     group(root / "memory" / "job", 1000, 700, 50, names)
     group(root / "memory", 2**63 - 4096, 700, 50, names)
     assert known(machine._group_memory(root, own)) == [350]

@@ -1,7 +1,9 @@
 """Model folders: what was saved comes back, at every moment, and nothing else is believed."""
 
+import errno
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -296,6 +298,16 @@ def test_a_file_that_is_no_safetensors(small_model, tmp_path, change):
     save_model(small_model, tmp_path)
     tamper(tmp_path, change_bytes=change)
     with pytest.raises(ModelError, match="not a whole safetensors file"):
+        load_model(tmp_path)
+
+
+def test_a_limit_that_the_file_does_not_fit_is_named(small_model, tmp_path, monkeypatch):
+    def memmap(path, *args, **kwargs):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    save_model(small_model, tmp_path)
+    monkeypatch.setattr(np, "memmap", memmap)
+    with pytest.raises(ModelError, match=r"its [\d,]+ bytes cannot be mapped .*`ulimit -d`"):
         load_model(tmp_path)
 
 

@@ -104,8 +104,13 @@ class ArrayFile:
             with opener(str(path), framework="numpy") as checked:  # the whole header fits the file
                 self._names: set[str] = set(checked.keys())
             self._bytes = np.memmap(path, np.uint8, mode="c").view(np.ndarray)
-        except (SafetensorError, OSError) as error:
+        except SafetensorError as error:
             raise ModelError(f"{path}: not a whole safetensors file ({error})") from None
+        except OSError as error:
+            raise ModelError(
+                f"{path}: its {path.stat().st_size:,} bytes cannot be mapped into memory "
+                f"({error.strerror or error}); `ulimit -d` and `ulimit -v` count all of them"
+            ) from None
         self._start = 8 + int(self._bytes[:8].view("<u8")[0])
         self._header: dict[str, Any] = json.loads(self._bytes[8 : self._start].tobytes())
 

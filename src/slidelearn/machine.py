@@ -47,7 +47,9 @@ def _machine_memory() -> int | None:
 
 
 def _group_memory(root: Path, own: Path = Path("/proc/self/cgroup")) -> list[int | None]:
-    """What control groups leave; their caches count as free.
+    """What control groups leave; their caches of files count as free.
+
+    Active ones, too: what was read or mapped twice is one, such as examples in a temporary file.
 
     Of version 2 the process's own and those around it, of version 1 its own; in a container its own
     may be at the root.
@@ -58,24 +60,23 @@ def _group_memory(root: Path, own: Path = Path("/proc/self/cgroup")) -> list[int
         paths = {}
     inner = Path("/" + paths.get("", "").lstrip("/"))
     places = [inner, *inner.parents]
-    left = [_left(root / str(place).lstrip("/"), "max", "current", "inactive_file")
-            for place in places]  # fmt: skip
+    left = [_left(root / str(place).lstrip("/"), "max", "current", "") for place in places]
     first = root / "memory"
     for place in (paths.get("memory", "/"), "/"):
-        left.append(_left(first / place.lstrip("/"), "limit_in_bytes", "usage_in_bytes",
-                          "total_inactive_file"))  # fmt: skip
+        left.append(_left(first / place.lstrip("/"), "limit_in_bytes", "usage_in_bytes", "total_"))
     return left
 
 
-def _left(group: Path, limit: str, used: str, cache: str) -> int | None:
-    """What one control group leaves, by the names of its files; None without a limit."""
+def _left(group: Path, limit: str, used: str, prefix: str) -> int | None:
+    """What one control group leaves, by the names of its files and sizes; None without a limit."""
     try:
         most = (group / f"memory.{limit}").read_text().strip()
         if most == "max" or int(most) >= _UNLIMITED:
             return None
         taken = int((group / f"memory.{used}").read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return int(most) - taken + int(stat.get(cache, 0))
+        caches = (int(stat.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
+        return int(most) - taken + sum(caches)
     except (OSError, ValueError):
         return None
 

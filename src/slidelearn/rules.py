@@ -18,7 +18,7 @@ _MANY = 500_000  # examples from which on a wider hidden layer costs too much ti
 # without, in four fifths of the time).
 _BESIDE_WIDE: dict[str, Any] = {"limit": 0, "predict_limit": 8}
 _ENOUGH = 50_000  # examples from which on 1,000 of them can be spared, and one pass is enough
-_LARGE = 100_000  # examples from which on a long tail costs more time than it is worth
+_LARGE = 100_000  # examples that need neither a long tail nor a sure start
 # Of few examples with one label each, a start of twice the length, which training has no time to
 # reach: P@1, P@3 and P@5 on 54,000 docstrings (which function?) 56.6, 23.4, 14.8 and not 55.8,
 # 22.9, 14.7, on 32,000 passages (which page?) 10.2, 6.5, 4.7 and not 9.8, 6.5, 4.5. Labels of one
@@ -60,10 +60,10 @@ def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     All neurons of a narrow output layer are cheaper to compute than to look up, and the exact
     softmax needs no wide path beside it (P@1 with and without: 60.7 and 61.8 on 159 labels, 62.2
     and 66.3 on 983), nor what labels say of each other (bibtex: 64.9 without, 64.7 with). Among
-    very many labels a few hundred say little of what else scores high: more of them raised P@1 on
-    200,000 of the calls from 41.0 to 41.5. The first pass over many examples learns nearly all
-    there is to learn: a second one added 0.2 to a P@1 of 55.9 on 160,000, and took 1.0 from 55.8 on
-    54,000.
+    very many labels more hard negatives raised P@1 on 200,000 of the calls from 41.0 to 41.5; a
+    longer tail changes nothing there (54.9, 40.2 and 32.0 with 200 and with 1,000). The first pass
+    over many examples learns nearly all there is to learn: a second one added 0.2 to a P@1 of 55.9
+    on 160,000, and took 1.0 from 55.8 on 54,000.
     """
     (n, n_features), n_labels = shape, Y.shape[1]
     rules: dict[str, Any] = {"hidden": [_width(n, n_features, n_labels)]}
@@ -79,11 +79,9 @@ def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     # Ranking the centroids must not cost more than the neurons of a bucket: they stop at 1,024.
     tables = {"n_buckets": min(1024, math.ceil(math.sqrt(8 * n_labels)))}
     if n_labels > _VAST:
-        return rules | {"tail": 1000, "tables": tables | {"wide_limit": 64}}
-    rules["tables"] = tables
-    if n >= _LARGE:
-        return rules | {"tail": 200}
-    return rules | {"tail": 640} | (_SURE if Y.nnz < _LONE * n else {})
+        tables["wide_limit"] = 64
+    rules |= {"tables": tables, "tail": 200 if n >= _LARGE else 300}
+    return rules | (_SURE if n < _LARGE and Y.nnz < _LONE * n else {})
 
 
 def _width(n: int, n_features: int, n_labels: int) -> int:
