@@ -3,9 +3,9 @@
 ``python -m benchmarks.large`` writes planted examples as XMC text, then runs `slide train` and
 `slide predict` on them three times: without a limit, in a control group of less memory than the
 examples take, and trained under `ulimit -d`, which would count all of a mapped model when that
-predicts. A control group counts the caches of files too, so the
-examples really come from the disk again and again; making one takes root, and is left out
-otherwise. The models must have the same bits, and the predictions be the same.
+predicts. A control group counts the caches of files too, so the examples really come from the disk
+again and again; making one takes root, and is left out otherwise. The models must have the same
+bits, and the predictions be the same.
 
 ``--copies N`` writes the examples N times over, for files beyond 2^31 entries in little time, and
 ``--only none`` leaves the limits out.
