@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["insert", "offer"]
+__all__ = ["heapify", "insert", "offer"]
 
 
 @njit(cache=True, nogil=True)
@@ -78,6 +78,13 @@ def offer(
     if size and _ranks_below(keys[0], labels[0], key, label):
         _sink(keys, labels, size, key, label)
     return size
+
+
+@njit(cache=True, nogil=True)
+def heapify(keys: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
+    """Put ids in the order of a heap, in place: the smallest key on top."""
+    for size in range(len(keys)):
+        _rise(keys, labels, np.int64(size), keys[size], np.int64(labels[size]))
 
 
 @njit(cache=True, nogil=True)
