@@ -152,13 +152,27 @@ def test_ctrl_c_saves_a_usable_model(files):
 def test_second_ctrl_c_gives_up_and_the_handler_is_restored(capfd):
     before = signal.getsignal(signal.SIGINT)
     with GracefulStop() as stop:
+        with pytest.raises(KeyboardInterrupt):  # there is nothing to save
+            signal.raise_signal(signal.SIGINT)
         assert not stop.requested
+        stop.begun = True
         signal.raise_signal(signal.SIGINT)
         assert stop.requested
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert "Ctrl-C again" in capfd.readouterr().err
+
+
+def test_after_ctrl_c_the_process_does_not_wait_for_its_threads():
+    code = (
+        "import threading, time\n"
+        "from slidelearn import __main__ as command\n"
+        "threading.Thread(target=time.sleep, args=(3600,)).start()\n"
+        "command.main = lambda: 130\n"
+        "command.run()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 130
 
 
 def test_a_run_that_was_killed_is_resumed(files, capsys):

@@ -92,3 +92,18 @@ def test_longer_work_is_interruptible(n_threads):
         with workers.interruptible(None):
             assert workers.map(lambda start, end: start, pieces(4, 1)) == [0, 1, 2, 3]
         assert workers.map(lambda start, end: start, pieces(4, 1)) == [0, 1, 2, 3]
+
+
+def test_ctrl_c_does_not_wait_for_what_threads_do():
+    release, running = Event(), []
+
+    def interrupted():
+        with Workers(2) as workers:
+            running.append(workers.submit(release.wait))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not running[0].done()
+    release.set()
+    assert running[0].result(timeout=60)

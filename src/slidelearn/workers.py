@@ -99,9 +99,12 @@ class Workers:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Stop the threads and restore the process's settings."""
+        """Stop the threads and restore the process's settings.
+
+        Ctrl-C does not wait for what they are doing, which may be seconds, and which nobody wants.
+        """
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
         _blas.leave()
 
     @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slidelearn.cli.interrupt import GracefulStop
+from slidelearn.cli.interrupt import INTERRUPTED, GracefulStop
 from slidelearn.display import TrainingDisplay, answer_console, note_console
 from slidelearn.errors import ConfigError
 from slidelearn.files import atomic_write
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from slidelearn.datasets import Dataset
     from slidelearn.fitting import FitEvents
     from slidelearn.model import Model
+    from slidelearn.training import Progress
 
 __all__ = ["train"]
 
 _METRICS = "metrics.jsonl"
-_INTERRUPTED = 130
 
 
 def train(
@@ -74,9 +74,10 @@ def train(
     """Train a model on a dataset; what is not given is chosen from the data.
 
     Writes the model and metrics.jsonl, one object per epoch, into DIR. Ctrl-C stops after the step
-    in progress and saves what was learned (exit code 130); a second one gives up at once. After
-    that, or after a crash, the same command with --resume goes on and ends as if nothing had been.
-    With --continue a model learns new examples and labels, and keeps what it knows.
+    in progress and saves what was learned (exit code 130); a second one, or one before the first
+    step, gives up at once. After that, or after a crash, the same command with --resume goes on and
+    ends as if nothing had been. With --continue a model learns new examples and labels, and keeps
+    what it knows.
     """
     from slidelearn.rules import choose_config
 
@@ -101,14 +102,14 @@ def train(
             _print_footprint(examples, model.config, model)
             return
         if _continue(continue_, data, folder, 1 if epochs is None else epochs, plan, console):
-            raise typer.Exit(_INTERRUPTED)
+            raise typer.Exit(INTERRUPTED)
         return
     examples, check = _load(data, valid)
     if dry_run:
         _print_footprint(examples, choose_config(examples.X, examples.Y, overrides))
         return
     if _fit_and_save(examples, check, overrides, folder, time_limit, plan, console):
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _overrides(config: Path | None, **options: Any) -> dict[str, Any]:
@@ -238,6 +239,10 @@ def _watching(
     record, last = _Record(folder / _METRICS, keep=keep), dict[str, Any]()
     with GracefulStop() as stop, TrainingDisplay(n_epochs, console) as display:
 
+        def show(progress: "Progress") -> None:
+            stop.begun = True
+            display.show_progress(progress)
+
         def note(epoch: dict[str, Any]) -> None:
             record.add(epoch)
             display.show_epoch(epoch)
@@ -245,7 +250,7 @@ def _watching(
 
         yield (
             FitEvents(
-                on_progress=display.show_progress,
+                on_progress=show,
                 on_epoch=note,
                 should_interrupt=lambda: stop.requested,
                 on_note=console.print,
