@@ -35,8 +35,10 @@ def test_the_hidden_layer_fits_into_memory(n_features, n_labels, width):
     assert config_of(100_000, n_features, n_labels, {"hidden": [7]}).hidden == (7,)
 
 
-def test_many_examples_get_a_narrower_hidden_layer():
+def test_many_examples_and_those_with_one_label_get_a_narrower_hidden_layer():
     assert config_of(500_000, 50_000, 40_000).hidden == (512,)
+    assert config_of(100_000, 50_000, 40_000, each=1).hidden == (512,)
+    assert config_of(100_000, 50_000, 2_000, each=1).hidden == (2048,)
 
 
 def test_the_wide_path_finds_the_hard_negatives_where_there_is_one():

@@ -4,6 +4,7 @@ A mapped array is read from the disk, or the system's cache, where it is looked 
 its memory. Whoever changes it changes a copy of that page, never the file.
 """
 
+import errno
 import json
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -107,9 +108,10 @@ class ArrayFile:
         except SafetensorError as error:
             raise ModelError(f"{path}: not a whole safetensors file ({error})") from None
         except OSError as error:
+            hint = "; `ulimit -d` and `ulimit -v` count all of it"
             raise ModelError(
-                f"{path}: its {path.stat().st_size:,} bytes cannot be mapped into memory "
-                f"({error.strerror or error}); `ulimit -d` and `ulimit -v` count all of them"
+                f"{path}: cannot be mapped into memory ({error.strerror or error})"
+                + hint * (error.errno == errno.ENOMEM)
             ) from None
         self._start = 8 + int(self._bytes[:8].view("<u8")[0])
         self._header: dict[str, Any] = json.loads(self._bytes[8 : self._start].tobytes())

@@ -66,7 +66,8 @@ def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     on 160,000, and took 1.0 from 55.8 on 54,000.
     """
     (n, n_features), n_labels = shape, Y.shape[1]
-    rules: dict[str, Any] = {"hidden": [_width(n, n_features, n_labels)]}
+    lone = Y.nnz < _LONE * n
+    rules: dict[str, Any] = {"hidden": [_width(n, n_features, n_labels, lone)]}
     if n_labels <= _NARROW:
         return rules | {
             "epochs": 5 if n < _ENOUGH else 2 if n < _LARGE else 1,
@@ -81,18 +82,20 @@ def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     if n_labels > _VAST:
         tables["wide_limit"] = 64
     rules |= {"tables": tables, "tail": 200 if n >= _LARGE else 300}
-    return rules | (_SURE if n < _LARGE and Y.nnz < _LONE * n else {})
+    return rules | (_SURE if n < _LARGE and lone else {})
 
 
-def _width(n: int, n_features: int, n_labels: int) -> int:
+def _width(n: int, n_features: int, n_labels: int, lone: bool) -> int:
     """Width of the hidden layer: what still paid, as far as time and memory allow.
 
     P@1 with 512, 1,024 and 2,048: 63.4, 63.4 and 63.6 on 159 labels, 69.2, 69.0 and 69.7 on 983;
-    with 256, 512 and 1,024: 54.9, 55.5 and 56.2 on 44,658. On 200,000 of the calls, with 482,580
-    labels, 1,024 lost 0.4 to 512 and took a third longer, and on 200,000 of the sessions, which are
-    many, 256, 512 and 1,024 have 6.2, 6.1 and 6.1.
+    with 512 and 1,024: 57.9 and 58.8 on 44,658. Where examples have one label, 1,024 gain nothing:
+    with 256, 512 and 1,024 42.0, 42.4 and 41.9 on 26,735 labels, 56.3, 56.8 and 56.5 on 12,932,
+    10.0, 10.2 and 10.4 on 12,510. On 200,000 of the calls, with 482,580 labels, 1,024 lost 0.4 to
+    512 and took a third longer; many examples would take too long.
     """
-    width = 2048 if n_labels <= _NARROW else 1024 if n_labels <= _VAST and n < _MANY else 512
+    wide = n_labels <= _VAST and n < _MANY and not lone
+    width = 2048 if n_labels <= _NARROW else 1024 if wide else 512
     while width > _NARROWEST and (n_features + n_labels) * width > _WEIGHTS:
         width //= 2
     return width
