@@ -106,6 +106,7 @@ def measure_footprint(
     copied, filed = _memory_bytes(data, config, known) if config.neighbours else (0, 0)
     # Rivals of every example, recorded and found, and turned around; six numbers for every label.
     working = 16 * n * config.n_rivals + 24 * n_labels + _PROGRAM
+    working += filed * (config.calibration > 0)  # a memory of all examples, beside that of training
     size = (2 if copy else 1) * (_bytes(X) + _bytes(Y)) + copied
     return Footprint(size, parameters, optimizer, tables + filed, working)
 
