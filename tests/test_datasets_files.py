@@ -110,6 +110,8 @@ def test_unknown_extensions_list_the_known(tmp_path):
     dataset = Dataset([[1.0]], [[1]])
     with pytest.raises(DataError, match=r"unknown extension '\.csv'.*\.txt.*\.parquet"):
         save_dataset(dataset, tmp_path / "a.csv.gz")
+    with pytest.raises(DataError, match="is a folder; give a file in it"):
+        load_dataset(tmp_path)
     with pytest.raises(DataError, match="unknown extension ''"):
         load_dataset(tmp_path / "gz")
     with pytest.raises(DataError, match=r"drop \.gz"):

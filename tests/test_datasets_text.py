@@ -224,7 +224,7 @@ def test_missing_file_and_folder(tmp_path):
     with pytest.raises(DataError, match=r"none\.txt: no such file"):
         load_dataset(tmp_path / "none.txt")
     (tmp_path / "folder.txt").mkdir()
-    with pytest.raises(DataError, match="is a directory"):
+    with pytest.raises(DataError, match="is a folder; give a file in it"):
         load_dataset(tmp_path / "folder.txt")
 
 

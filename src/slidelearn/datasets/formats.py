@@ -121,6 +121,8 @@ def convert(source: _Path, target: _Path) -> None:
 def _module(path: _Path) -> ModuleType:
     extension, codec = split_compression(path)
     name = _MODULES.get(extension)
+    if os.path.isdir(path):
+        raise DataError(f"{path}: is a folder; give a file in it")
     if name is None:
         known = ", ".join(_MODULES)
         raise DataError(f"{path}: unknown extension {extension!r}; known are {known}")
