@@ -163,12 +163,12 @@ def train_and_predict(data: Path, hidden: str, group: Path | None, limit: int | 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--examples", type=int, default=300_000)
+    parser.add_argument("--examples", type=int, default=350_000)
     parser.add_argument("--per-example", type=int, default=300, help="features of an example")
     parser.add_argument("--labels", type=int, default=3_000)
     parser.add_argument("--copies", type=int, default=1, help="of the examples, in the file")
     parser.add_argument("--hidden", default="64", help="width of the hidden layer")
-    parser.add_argument("--limit", type=float, default=0.6, help="GiB that the runs may use")
+    parser.add_argument("--limit", type=float, default=0.75, help="GiB that the runs may use")
     parser.add_argument("--only", help="comma-separated limits: none, ulimit -d, control group")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="for the file")
     options = parser.parse_args()
