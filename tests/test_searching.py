@@ -11,7 +11,8 @@ from slidelearn.layers import Pairs
 from slidelearn.margins import make_margins
 from slidelearn.network import find_labels, hidden_rows
 from slidelearn.rows import BIAS_INPUT, sparse_rows
-from slidelearn.searching import _keep, score_retrieved, search
+from slidelearn.scoring import _keep
+from slidelearn.searching import score_retrieved, search
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
 

@@ -18,8 +18,9 @@ from slidelearn.csr import slice_rows, take_rows
 from slidelearn.metrics import hits
 from slidelearn.network import Network
 from slidelearn.rows import BIAS_INPUT
+from slidelearn.scoring import Retrieved, keep_best
 from slidelearn.scratch import zeros
-from slidelearn.searching import Retrieved, keep_best, score_retrieved
+from slidelearn.searching import score_retrieved
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["Strengths", "choose_strengths", "hold_out", "move_back", "with_strengths"]

@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from slidelearn.config import Config
@@ -135,12 +136,18 @@ def hidden_rows(
     rng: np.random.Generator | None = None,
     traces: list[Trace] | None = None,
 ) -> Rows:
-    """Run the hidden layers on a piece of examples; hashed ones compute retrieved neurons only."""
+    """Run the hidden layers on a piece of examples; hashed ones compute retrieved neurons only.
+
+    Without dropout and traces, the way of predictions, a dense layer leaves only its activations.
+    """
     for layer, index in zip(network.hidden, network.indexes, strict=False):
         if layer.hashed:
             assert index is not None
             pairs = index.lookup(x, index.train_size, first_example)
             after, z, gate = _hashed_forward(layer, x, pairs, dropout, rng)
+        elif dropout == 0 and traces is None:
+            x = dense_rows(_activate(_dense_product(layer, x)))
+            continue
         else:
             pairs = None
             after, z, gate = _dense_forward(layer, x, dropout, rng)
@@ -211,16 +218,33 @@ def _dense_forward(
     layer: Layer, x: Rows, dropout: float, rng: np.random.Generator | None
 ) -> tuple[Rows, NDArray[np.float32], NDArray[np.float32]]:
     """All neurons of a layer with ReLU: activations with the constant column, z and gate."""
-    if layer.small is None:
-        z = product(x, layer.weight)
-    else:
-        z = np.empty((x.n, layer.n_out), np.float32)
-        small_product(x, layer.small, z)
+    z = _dense_product(layer, x)
     gate = _gate(z, dropout, rng)
     after = np.empty((x.n, layer.n_out + 1), np.float32)
     np.multiply(z, gate, out=after[:, :-1])
     after[:, -1] = BIAS_INPUT
     return dense_rows(after), z, gate
+
+
+def _dense_product(layer: Layer, x: Rows) -> NDArray[np.float32]:
+    """What activations are computed from, (n, n_out)."""
+    if layer.small is None:
+        return product(x, layer.weight)
+    z = np.empty((x.n, layer.n_out), np.float32)
+    small_product(x, layer.small, z)
+    return z
+
+
+@njit(cache=True, nogil=True)
+def _activate(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """ReLU of z (n, n_out), with the constant column."""
+    n, width = z.shape
+    after = np.empty((n, width + 1), np.float32)
+    for i in range(n):
+        for j in range(width):
+            after[i, j] = np.float32(0) if z[i, j] <= 0 else z[i, j]  # NaN stays
+        after[i, width] = BIAS_INPUT
+    return after
 
 
 def _hashed_forward(

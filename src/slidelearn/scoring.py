@@ -1,0 +1,305 @@
+"""Scoring: what a network says of the neurons that an example found, in stages of growing cost.
+
+The wide path's tables, the memory and the index name 100 to 200 neurons. What the first two said of
+them decides whose logits are computed, and these decide which neurons are looked up in the
+wide path and in the margins, which takes longest.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from slidelearn.cooccurrence import rank_again
+from slidelearn.heap import insert, offer
+from slidelearn.index import Lookup
+from slidelearn.layers import Pairs, pair_logits, small_logits
+from slidelearn.margins import squared_hinges
+from slidelearn.memory import Memory, Votes, add_pair_votes, find_votes
+from slidelearn.postings import Found, Postings, best_labels
+from slidelearn.rows import BIAS_INPUT, Rows
+from slidelearn.sampling import unite
+from slidelearn.scratch import check_room
+from slidelearn.small_rows import SmallRows
+from slidelearn.wide import Wide, add_pair_scores, find_hits
+
+__all__ = ["Cut", "Neurons", "Question", "Retrieved", "Sparse", "add_up", "keep_best", "score"]
+
+
+class Cut(NamedTuple):
+    """How many neurons of an example are left for each stage.
+
+    Attributes
+    ----------
+    logits : int
+        Those whose inner product with the hidden vector is computed.
+    scores : int
+        Those that the wide path and the margins are asked about.
+    """
+
+    logits: int
+    scores: int
+
+
+class Sparse(NamedTuple):
+    """Weights of the margins, those of the wide path on the same features, and the margins' biases.
+
+    What a network does not have is empty: another type would have to be compiled for.
+    """
+
+    margins: Wide
+    wide: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+class Neurons(NamedTuple):
+    """Rows of the output layer, in full or small, and their biases."""
+
+    rows: NDArray[np.float32]
+    small: SmallRows | None
+    bias: NDArray[np.float32]
+
+
+class Question(NamedTuple):
+    """All that n examples are scored by.
+
+    What postings say was ``found``, or the kernel looks it up ``with_postings``.
+    """
+
+    x: Rows
+    h: Rows
+    found: Found
+    more: Pairs
+    postings: Postings
+    with_postings: bool
+    size: Lookup
+    memory: Memory | None
+    output: Neurons
+    sparse: Sparse | None
+    vote: float
+    margin: float
+    cut: Cut
+    scratch: NDArray[np.float32]
+
+
+class Retrieved(NamedTuple):
+    """The neurons that n examples retrieved, and all that speaks for and against them.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        The neurons, ascending in an example.
+    logits : float32 array of shape (n_pairs,)
+        Of the network.
+    hinges : float32 array of shape (n_pairs,)
+        Squared hinges of the margins.
+    shares : float32 array of shape (n_pairs,)
+        Shares of the votes.
+    active : int
+        Neurons whose logits were computed.
+    """
+
+    pairs: Pairs
+    logits: NDArray[np.float32]
+    hinges: NDArray[np.float32]
+    shares: NDArray[np.float32]
+    active: int
+
+    def scores(self, vote: float, margin: float) -> NDArray[np.float32]:
+        """Sum them up, weighted: (n_pairs,)."""
+        return add_up(self, vote, margin)
+
+
+@njit(cache=True, nogil=True)
+def score(asked: Question, labels: NDArray[np.int64], scores: NDArray[np.float32]) -> Retrieved:
+    """Score what was or is found, and what is voted for, as far as stages leave it.
+
+    The best fill labels and scores (n, k), which start at -1, -inf, ranked by their company. All in
+    one function: to call each part from Python takes longer than what it does for one example.
+    """
+    x, scratch = asked.x, asked.scratch
+    check_room(scratch, len(asked.output.bias))
+    found, size = asked.found, asked.size
+    if asked.with_postings:
+        found = best_labels(x, asked.postings, size.wide_limit, x.width, scratch, size.few)
+    votes = _votes(x, asked.memory, scratch)
+    pairs = unite(unite(found.pairs, asked.more), votes.pairs)
+    shares = np.zeros(len(pairs.neurons), np.float32)
+    add_pair_votes(votes, pairs, shares)
+    keys = np.float32(asked.vote) * shares
+    _add_found(found, pairs, scratch, keys)
+    pairs, places = _keep(pairs, keys, asked.cut.logits)
+    shares, keys = shares[places], keys[places]
+    active = len(places)
+    logits = np.empty(active, np.float32)
+    _score_rows(asked.h, asked.output.rows, asked.output.small, pairs, logits)
+    _add_logits(found, pairs, logits, asked.output.bias, keys)
+    pairs, places = _keep(pairs, keys, asked.cut.scores)
+    shares, logits = shares[places], logits[places]
+    hinges = np.zeros(len(places), np.float32)
+    _add_sparse(x, asked.sparse, pairs, scratch, logits, hinges)
+    retrieved = Retrieved(pairs, logits, hinges, shares, active)
+    if labels.shape[1] > 0:
+        keep_best(pairs, add_up(retrieved, asked.vote, asked.margin), labels, scores)
+        _rank_again(asked.memory, labels, scores, scratch)
+    return retrieved
+
+
+@njit(cache=True, nogil=True)
+def _votes(x: Rows, memory: Memory | None, scratch: NDArray[np.float32]) -> Votes:
+    """Votes of the memory, or none."""
+    if memory is None:
+        indptr = np.zeros(len(x.indptr), np.int64)
+        return Votes(Pairs(indptr, np.empty(0, np.int32)), np.empty(0, np.float32))
+    return find_votes(memory, x, scratch)
+
+
+@njit(cache=True, nogil=True)
+def _add_sparse(
+    x: Rows,
+    sparse: Sparse | None,
+    pairs: Pairs,
+    scratch: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    hinges: NDArray[np.float32],
+) -> None:
+    """Add wide scores to the logits of pairs, and squared hinges of margins to hinges, (n_pairs,).
+
+    Both paths have the same features, so these are looked up once.
+    """
+    if sparse is None:
+        return
+    path = sparse.margins
+    hits = find_hits(x, path, pairs, scratch)
+    if len(sparse.wide) > 0:
+        wide = Wide(path.indptr, path.features, sparse.wide, path.squares)
+        add_pair_scores(wide, hits, logits)
+    if len(sparse.bias) > 0:
+        for p in range(len(hinges)):
+            hinges[p] = sparse.bias[pairs.neurons[p]]
+        add_pair_scores(path, hits, hinges)
+        squared_hinges(hinges)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _score_rows(
+    h: Rows,
+    rows: NDArray[np.float32],
+    small: SmallRows | None,
+    pairs: Pairs,
+    logits: NDArray[np.float32],
+) -> None:
+    """Compute logits (n_pairs,) from rows, or from small ones; Numba compiles what there is."""
+    if small is None:
+        pair_logits(h, rows, pairs, logits)
+    else:
+        small_logits(h, small, pairs, logits)
+
+
+@njit(cache=True, nogil=True)
+def _add_found(
+    found: Found, pairs: Pairs, scratch: NDArray[np.float32], keys: NDArray[np.float32]
+) -> None:
+    """Add what found neurons weigh to the keys of pairs (n_pairs,), which hold all of them.
+
+    The others would have been found if they weighed more than the least of these, which they get.
+    """
+    for i in range(len(pairs.indptr) - 1):
+        start, end = found.pairs.indptr[i], found.pairs.indptr[i + 1]
+        if start == end:
+            continue
+        least = found.weights[start:end].min()
+        for p in range(start, end):
+            scratch[found.pairs.neurons[p]] = found.weights[p] - least
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            keys[p] += least + scratch[pairs.neurons[p]]
+        for p in range(start, end):
+            scratch[found.pairs.neurons[p]] = 0
+
+
+@njit(cache=True, nogil=True)
+def _add_logits(
+    found: Found,
+    pairs: Pairs,
+    logits: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    keys: NDArray[np.float32],
+) -> None:
+    """Add logits to the keys of pairs, both (n_pairs,); the bias, if both hold it, only once."""
+    for i in range(len(pairs.indptr) - 1):
+        twice = found.pairs.indptr[i + 1] > found.pairs.indptr[i]
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            own = BIAS_INPUT * bias[pairs.neurons[p]] if twice else np.float32(0)
+            keys[p] += logits[p] - own
+
+
+@njit(cache=True, nogil=True)
+def _keep(pairs: Pairs, keys: NDArray[np.float32], limit: int) -> tuple[Pairs, NDArray[np.int64]]:
+    """Keep the pairs of the ``limit`` largest keys (n_pairs,) of every example, and their places.
+
+    The smaller id stays among equals.
+    """
+    indptr, places = np.zeros(len(pairs.indptr), np.int64), np.empty(len(keys), np.int64)
+    most = 0
+    for i in range(len(pairs.indptr) - 1):
+        most = max(most, pairs.indptr[i + 1] - pairs.indptr[i])
+    size = min(limit, most)
+    best, chosen = np.empty(size, np.float32), np.empty(size, np.int32)
+    for i in range(len(pairs.indptr) - 1):
+        start, end, at = pairs.indptr[i], pairs.indptr[i + 1], indptr[i]
+        kept = np.int64(end - start)
+        if kept <= limit:
+            for j in range(kept):
+                places[at + j] = start + j
+        else:
+            kept = np.int64(0)
+            for p in range(start, end):
+                kept = offer(best, chosen, kept, keys[p], p - start)
+            chosen.sort()
+            for j in range(kept):
+                places[at + j] = start + chosen[j]
+        indptr[i + 1] = at + kept
+    places = places[: indptr[-1]]
+    return Pairs(indptr, pairs.neurons[places]), places
+
+
+@njit(cache=True, nogil=True)
+def add_up(found: Retrieved, vote: float, margin: float) -> NDArray[np.float32]:
+    """Scores of all pairs, (n_pairs,): logits, shares of votes and hinges, weighted."""
+    scores = found.logits + np.float32(vote) * found.shares
+    scores -= np.float32(margin) * found.hinges
+    return scores
+
+
+@njit(cache=True, nogil=True)
+def _rank_again(
+    memory: Memory | None,
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    scratch: NDArray[np.float32],
+) -> None:
+    """Rank the best, labels and scores (n, k), by the company that a memory knows."""
+    if memory is not None:  # noqa: SIM102 - as one condition, Numba compiles it for None, too
+        if memory.cooccurrence.strength > 0:
+            rank_again(memory.cooccurrence, labels, scores, scratch)
+
+
+@njit(cache=True, nogil=True)
+def keep_best(
+    pairs: Pairs,
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    """Keep the best k of every example's pairs: labels, scores (n, k), which start at -1, -inf.
+
+    Labels come best first, the smaller id among equals.
+    """
+    k = labels.shape[1]
+    for i in range(labels.shape[0]):
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            n, score, last = pairs.neurons[p], logits[p], scores[i, k - 1]
+            better = score > last or (score == last and n < labels[i, k - 1])
+            if labels[i, k - 1] < 0 or better:
+                insert(labels[i], scores[i], n, score)
