@@ -1,4 +1,4 @@
-from threading import Event, Thread
+from threading import Barrier, Event, Thread, current_thread
 
 import numpy as np
 import pytest
@@ -80,6 +80,35 @@ def test_work_beside_the_caller_shares_its_threads():
         assert workers.map(lambda start, end: end - start, [(0, 2), (2, 5)]) == [2, 3]
         began.set()
         assert waiting.result()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 7])
+def test_an_error_leaves_the_ranges_that_nobody_has_begun(n_threads):
+    done = []
+
+    def work(start, end):
+        done.append(start)
+        return 1 / (start - 3)
+
+    with Workers(n_threads) as workers:
+        with pytest.raises(ZeroDivisionError):
+            workers.map(work, pieces(1000, 1))
+        assert len(done) < 1000
+        assert workers.map(lambda start, end: start, pieces(4, 1)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("culprit", ["caller", "helper"])
+def test_an_error_of_any_thread_is_raised(culprit):
+    """Both wait until the other has a range, so that each has one."""
+    both, caller = Barrier(2, timeout=30), current_thread()
+
+    def work(start, end):
+        both.wait()
+        if (current_thread() is caller) == (culprit == "caller"):
+            raise ZeroDivisionError
+
+    with Workers(2) as workers, pytest.raises(ZeroDivisionError):
+        workers.map(work, pieces(2, 1))
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

