@@ -38,6 +38,7 @@ _K = 5
 _SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
 _PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _MOST_BUCKETS = 4096  # so that to rank the centroids costs no more than to read some buckets
+_PRODUCTS = 2**26  # of rows and queries, held at a time: 256 MiB, and twice that to rank them
 _RESCORED = 20  # neurons that are scored in full
 _HERE = Path(__file__).parent
 
@@ -124,10 +125,10 @@ def scan_bytes(rows: Any, scales: Any, biases: Any, query: Any, out: Any) -> Non
 
 def exact_best(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """The 5 rows with the largest products, (n, 5)."""
-    best = []
-    for start in range(0, len(queries), 50):
-        products = queries[start : start + 50] @ rows.T
-        best.append(np.argpartition(-products, _K, axis=1)[:, :_K])
+    best, at_once = [], max(1, _PRODUCTS // len(rows))
+    for start in range(0, len(queries), at_once):
+        products = queries[start : start + at_once] @ rows.T
+        best.append(np.argpartition(products, -_K, axis=1)[:, -_K:])
     return np.concatenate(best)
 
 
@@ -142,7 +143,7 @@ def float_scan(rows: np.ndarray) -> Search:
 
 def byte_scan(rows: np.ndarray) -> Search:
     """The same with rows of int8, scaled each for itself, and biases in full."""
-    scales = np.abs(rows[:, :-1]).max(axis=1) / 127
+    scales = np.maximum(rows[:, :-1].max(axis=1), -rows[:, :-1].min(axis=1)) / 127
     scales[scales == 0] = 1
     small = np.empty((len(rows), rows.shape[1] - 1), np.int8)
     for start in range(0, len(rows), 2**16):

@@ -184,15 +184,15 @@ def test_without_a_checkpoint_a_run_begins_anew(tmp_path):
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    atomic_write, calls = checkpoint_module.atomic_write, []
+    write_hashed, calls = checkpoint_module.write_hashed, []
 
-    def full_after_two(path):
-        calls.append(path)
+    def full_after_two(folder, name, parts):
+        calls.append(folder)
         if len(calls) > 2:
             raise OSError(28, "No space left on device")
-        return atomic_write(path)
+        return write_hashed(folder, name, parts)
 
-    monkeypatch.setattr(checkpoint_module, "atomic_write", full_after_two)
+    monkeypatch.setattr(checkpoint_module, "write_hashed", full_after_two)
     with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\)"):
         cut_off(tmp_path, QUICK, 9)
     monkeypatch.undo()

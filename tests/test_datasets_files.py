@@ -1,5 +1,6 @@
 """npz, Parquet, round trips between all formats, and writing whole files."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -15,7 +16,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.datasets import Dataset, convert, line_writer, load_dataset, parquet, save_dataset
 from slidelearn.datasets.dataset import check_dataset
 from slidelearn.errors import ConfigError, DataError
-from slidelearn.files import atomic_write
+from slidelearn.files import atomic_write, write_hashed
 
 NAMES = ["a.txt", "a.xmc.gz", "a.txt.zst", "a.svm", "a.libsvm.gz", "a.npz", "a.parquet"]
 
@@ -339,6 +340,21 @@ def test_atomic_write_leaves_the_old_file_or_the_new(tmp_path):
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_hashed_files_are_named_by_what_is_in_them(tmp_path):
+    parts = [b"head", memoryview(np.arange(3.0)), b""]
+    written = write_hashed(tmp_path, lambda digits: f"weights-{digits}.bin", parts)
+    content = (tmp_path / written.name).read_bytes()
+    assert content == b"".join(parts)
+    assert written.bytes == len(content)
+    assert written.sha256 == hashlib.sha256(content).hexdigest()
+    assert written.name == f"weights-{written.sha256[:16]}.bin"
+    with pytest.raises(TypeError):
+        write_hashed(tmp_path, str, [b"half", "no buffer"])
+    with pytest.raises(FileNotFoundError):
+        write_hashed(tmp_path / "none", str, [b"half"])
+    assert [entry.name for entry in tmp_path.iterdir()] == [written.name]
 
 
 def test_atomic_write_follows_links_and_the_umask(tmp_path):

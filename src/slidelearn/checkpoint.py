@@ -24,7 +24,7 @@ from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.divergence import refuse_diverged
 from slidelearn.errors import ConfigError, ModelError
-from slidelearn.files import atomic_write
+from slidelearn.files import write_hashed
 from slidelearn.network_arrays import layer_names, name_layers, read_index
 from slidelearn.training import EpochSums, Trainer
 
@@ -159,19 +159,17 @@ class Checkpoints:
             "sums": None if trainer.sums is None else [trainer.sums.done, trainer.sums.loss],
         }
         parts = encode_arrays(_arrays(trainer), json.dumps(self._run | {"progress": progress}))
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        folder = self._plan.folder
-        path = folder / f"checkpoint-{trainer.step:09d}-{digest.hexdigest()[:16]}.safetensors"
+        folder, step = self._plan.folder, trainer.step
         try:
-            with atomic_write(path) as stream:
-                for part in parts:
-                    stream.write(part)
+            write_hashed(
+                folder, lambda digits: f"checkpoint-{step:09d}-{digits}.safetensors", parts
+            )
             _unlink(self._replaced)
             remove_checkpoints(folder, keep=_KEPT)
         except OSError as error:
-            raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
+            raise ModelError(
+                f"{folder}: a checkpoint cannot be written ({error.strerror})"
+            ) from None
         self._last_step, self._last_time = trainer.step, time.monotonic()
         self._cost = self._last_time - began
 

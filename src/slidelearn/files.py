@@ -1,14 +1,24 @@
 """Files that appear whole or not at all."""
 
 import errno
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-__all__ = ["atomic_write"]
+__all__ = ["HashedFile", "atomic_write", "write_hashed"]
+
+
+class HashedFile(NamedTuple):
+    """A file that was written: its name, its size and its SHA-256 in hexadecimal digits."""
+
+    name: str
+    bytes: int
+    sha256: str
 
 
 @contextmanager
@@ -45,18 +55,77 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
-    temporary = target.with_name(f".slidelearn-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as stream:
+    with _hidden(target.parent) as hidden:
+        with open(hidden, "xb") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
+            _sync(stream)
+        os.replace(hidden, target)
+
+
+def write_hashed(
+    folder: Path, name: Callable[[str], str], parts: Sequence[bytes | memoryview]
+) -> HashedFile:
+    """Write buffers, one behind the other, to a file whose name has a part of their checksum.
+
+    It appears as one of `atomic_write` does. The checksum is taken beside the writing.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    name : callable
+        Makes the name from the first 16 digits of the checksum.
+    parts : sequence of buffers
+        The content.
+
+    Raises
+    ------
+    OSError
+        The folder does not exist, is not writable or is full.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> written = write_hashed(folder, lambda digits: f"note-{digits}", [b"in ", b"parts"])
+    >>> written.name, (folder / written.name).read_bytes()
+    ('note-6a8be4e77447b0f2', b'in parts')
+    """
+    with _hidden(folder) as hidden, ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(_sha256, parts)
+        with open(hidden, "xb") as stream:
+            size = sum(stream.write(part) for part in parts)
+            _sync(stream)
+        written = HashedFile(name(digest.result()[:16]), size, digest.result())
+        os.replace(hidden, folder / written.name)
+    return written
+
+
+@contextmanager
+def _hidden(folder: Path) -> Iterator[Path]:
+    """Name a new hidden file that must be renamed; it is removed where that fails."""
+    hidden = folder / f".slidelearn-{secrets.token_hex(8)}.tmp"
+    try:
+        yield hidden
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        hidden.unlink(missing_ok=True)
         raise
     if os.name == "posix":
-        _sync_folder(target.parent)
+        _sync_folder(folder)
+
+
+def _sync(stream: BinaryIO) -> None:
+    """Wait until what was written is on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _sha256(parts: Sequence[bytes | memoryview]) -> str:
+    """Checksum of buffers, one behind the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

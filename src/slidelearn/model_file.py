@@ -18,7 +18,7 @@ from slidelearn.array_file import encode_arrays
 from slidelearn.compacting import COMPACT_TYPES
 from slidelearn.config import Config
 from slidelearn.errors import ConfigError, ModelError
-from slidelearn.files import atomic_write
+from slidelearn.files import atomic_write, write_hashed
 from slidelearn.model import Model
 from slidelearn.network_arrays import name_arrays, read_network
 
@@ -163,15 +163,7 @@ def file_sizes(folder: _Path) -> dict[str, int]:
 
 def _write(folder: Path, role: str, parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
     """Write buffers to a file that is named by their checksum; what config.json says about it."""
-    digest, size = hashlib.sha256(), 0
-    for part in parts:
-        digest.update(part)
-        size += memoryview(part).nbytes
-    name = f"{role}-{digest.hexdigest()[:16]}.{_ENDINGS[role]}"
-    with atomic_write(folder / name) as stream:
-        for part in parts:
-            stream.write(part)
-    return {"name": name, "bytes": size, "sha256": digest.hexdigest()}
+    return write_hashed(folder, lambda digits: f"{role}-{digits}.{_ENDINGS[role]}", parts)._asdict()
 
 
 def _is_ours(role: str, name: Any) -> bool:
