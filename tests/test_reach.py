@@ -6,10 +6,11 @@ import pytest
 from problems import clusters
 from slidelearn.datasets import Dataset
 from slidelearn.errors import ConfigError, ModelError
-from slidelearn.fitting import fit_model
+from slidelearn.fitting import continue_model, fit_model
 from slidelearn.metrics import recall_at_k
 from slidelearn.model_file import load_model, save_model
 from slidelearn.reach import Reach, choose_scale
+from slidelearn.validation import SAMPLE
 
 # So little is found by default that there is something to search for.
 TABLES = {"predict_wide_limit": 8, "predict_limit": 4, "predict_logits": 8, "predict_scores": 6}
@@ -61,6 +62,27 @@ def test_where_no_search_finds_enough_every_neuron_is_scored():
     whole = trained(tail=1000, wide=0)
     assert whole.reaches == []
     assert whole.scale_for(0.9) is None
+
+
+def test_a_model_that_grows_is_measured_again_once_it_has_grown_by_a_tenth():
+    X, Y, _ = clusters()
+    model, n = trained(), X.shape[0]
+    assert n >= SAMPLE
+    reaches = model.reaches
+    model = continue_model(model, Dataset(X[:5], Y[:5]), epochs=1)
+    assert model.reaches == reaches
+    assert (model.facts["n_examples"], model.facts["n_measured"]) == (n + 5, n)
+    model = continue_model(model, Dataset(X, Y), epochs=1)
+    assert model.facts["n_measured"] == model.facts["n_examples"] == 2 * n + 5
+    assert model.reaches != reaches
+
+
+def test_an_older_model_that_was_never_measured_is_when_it_goes_on():
+    X, Y, _ = clusters()
+    model = trained()
+    del model.facts["n_measured"], model.facts["reaches"]
+    model = continue_model(model, Dataset(X[:SAMPLE], Y[:SAMPLE]), epochs=1)
+    assert model.reaches
 
 
 @pytest.mark.parametrize("recall", [0, -0.5, 1.01, float("nan")])

@@ -28,12 +28,13 @@ from slidelearn.rows import features_of
 from slidelearn.rules import choose_config
 from slidelearn.training import EpochReport, Progress, Trainer
 from slidelearn.trimming import trim_memory
-from slidelearn.validation import Check, make_check
+from slidelearn.validation import SAMPLE, Check, make_check
 from slidelearn.workers import Workers
 
 __all__ = ["FitEvents", "continue_model", "fit_model"]
 
 _STEPS = 0.85  # share of a time limit after which steps end; the rest is for fitting margins
+_GROWN = 1.1  # times as many examples after which searches are measured again
 
 
 class FitEvents(NamedTuple):
@@ -149,7 +150,7 @@ def fit_model(
         trainer.time_limit = limit * (_STEPS if config.margin else 1.0)
         run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit, whole, saver)
         run.train(config.epochs - trainer.epoch, workers)
-    facts = {"n_examples": data.X.shape[0]} | run.facts()
+    facts = {"n_examples": data.X.shape[0], "n_measured": data.X.shape[0]} | run.facts()
     return Model(
         trainer.config, trainer.network, data.label_names, data.feature_names, weights, facts
     )
@@ -166,7 +167,9 @@ def continue_model(
     """Train a model further on more examples, which may have labels that it has never seen.
 
     Labels keep their ids; the columns of ``data.Y`` beyond the model's are new ones, and the
-    output layer grows. The learning rate stays at its full height.
+    output layer grows. The learning rate stays at its full height. How far searches must go for a
+    recall is measured again if the examples have become a tenth more since it was, and ``data`` has
+    enough of them for it.
 
     Parameters
     ----------
@@ -221,9 +224,18 @@ def continue_model(
         )
         trainer.make_tables(ready.X, workers)
         _restore(saver, trainer, events)
-        run = _Run(trainer, ready, check, events, compile_seconds, saver=saver)
+        n = done["n_examples"] + data.X.shape[0]
+        n_measured = done.get("n_measured", done["n_examples"])
+        grown = not model.reaches or n >= _GROWN * n_measured
+        measures = grown and data.X.shape[0] >= SAMPLE
+        run = _Run(
+            trainer, ready, check, events, compile_seconds,
+            saver=saver, measures=measures, reaches=model.reaches,
+        )  # fmt: skip
         run.train(epochs - (trainer.epoch - done["epochs"]), workers)
-    facts = done | {"n_examples": done["n_examples"] + data.X.shape[0]} | run.facts()
+    if measures and not run.interrupted:
+        n_measured = n
+    facts = done | {"n_examples": n, "n_measured": n_measured} | run.facts()
     names = model.label_names if data.label_names is None else data.label_names
     return Model(model.config, trainer.network, names, model.feature_names, weights, facts)
 
@@ -248,6 +260,7 @@ class _Run:
     saver: Checkpoints | None = None
     stopped: bool = False
     interrupted: bool = False
+    measures: bool = True  # whether it is measured at the end how far searches must go
     reaches: list[Reach] = field(default_factory=list)
     epoch_began: float | None = None  # None between epochs
     last_epoch: bool = False
@@ -328,9 +341,12 @@ class _Run:
 
     def tell(self, done: EpochReport, workers: Workers, *, last: bool) -> None:
         """Measure and pass on the record of an epoch; at the end, how far searches must go."""
+        last = last and self.measures
         if self.events.on_epoch is None and not last:
             return
-        measured, self.reaches = self.check.measure(self.trainer, workers, last=last)
+        measured, reaches = self.check.measure(self.trainer, workers, last=last)
+        if last:
+            self.reaches = reaches
         if self.events.on_epoch is None:
             return
         record = {

@@ -18,10 +18,10 @@ from slidelearn.reach import Reach, measure_reaches
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
 
-__all__ = ["Check", "make_check"]
+__all__ = ["SAMPLE", "Check", "make_check"]
 
+SAMPLE = 256  # examples that recall@5 of the index is measured on
 _K = 5  # labels that metrics and recall look at
-_SAMPLE = 256  # examples that recall@5 of the index is measured on
 _SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
 _METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
 
@@ -51,11 +51,11 @@ class Check(NamedTuple):
         measured: dict[str, float] = {}
         reaches: list[Reach] = []
         if hashed:
-            sample = slice_rows(self.X, 0, _SAMPLE)
+            sample = slice_rows(self.X, 0, SAMPLE)
             if last:
-                reaches = measure_reaches(network, sample, exact[:_SAMPLE], workers)
+                reaches = measure_reaches(network, sample, exact[:SAMPLE], workers)
             found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
-            measured["recall@5"] = recall_at_k(found, exact[:_SAMPLE], _K)
+            measured["recall@5"] = recall_at_k(found, exact[:SAMPLE], _K)
         if self.Y is not None:
             scores = report(exact, self.Y, self.inverse_propensity)
             measured |= {name: scores[name] for name in _METRICS} | {"n_valid": len(exact)}
@@ -67,7 +67,7 @@ def make_check(
 ) -> Check:
     """Choose what to measure: the validation examples, or a fixed sample of the training data."""
     if valid is None:
-        X = take_rows(data.X, _sample(data.X.shape[0], _SAMPLE, config.seed))
+        X = take_rows(data.X, _sample(data.X.shape[0], SAMPLE, config.seed))
         return Check(prepare_features(X, config), None, weights)
     valid = check_dataset(valid)
     if valid.X.shape[0] == 0:
@@ -77,7 +77,7 @@ def make_check(
             f"the validation data have {valid.X.shape[1]} features and {valid.Y.shape[1]} labels, "
             f"the training data {data.X.shape[1]} and {data.Y.shape[1]}; they must agree"
         )
-    size = max(_SCORES // valid.Y.shape[1], _SAMPLE)
+    size = max(_SCORES // valid.Y.shape[1], SAMPLE)
     rows = _sample(valid.X.shape[0], size, config.seed)
     X, Y = take_rows(valid.X, rows), take_rows(valid.Y, rows)
     return Check(prepare_features(X, config), Y, weights)
