@@ -16,6 +16,7 @@ from models import assert_same_arrays
 from slidelearn.checkpoint import find_checkpoints
 from slidelearn.cli import main
 from slidelearn.cli.interrupt import GracefulStop
+from slidelearn.cli.train import _Record
 from slidelearn.datasets import Dataset, load_dataset, save_dataset
 from slidelearn.model_file import load_model
 
@@ -105,6 +106,21 @@ def test_train_again_replaces_the_records(files):
         assert train(files, "again", "--epochs", epochs) == 0
         assert len(records(files / "again")) == epochs
     assert not SCORES & set(records(files / "again")[0])
+
+
+def test_a_run_that_fails_leaves_the_records_of_the_model_that_stays(files):
+    assert train(files, "stays", "--epochs", 1) == 0
+    before = records(files / "stays")
+    assert train(files, "stays", "--epochs", 1, "--time-limit", 0) == 1
+    assert records(files / "stays") == before
+
+
+def test_a_model_without_an_epoch_has_no_records(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    _Record(tmp_path / "metrics.jsonl", keep=True).settle()
+    assert records(tmp_path) == [{"epoch": 1}]
+    _Record(tmp_path / "metrics.jsonl", keep=False).settle()
+    assert records(tmp_path) == []
 
 
 def test_options_win_over_the_settings_file(files):

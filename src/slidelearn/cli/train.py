@@ -257,6 +257,7 @@ def _watching(
             ),
             last,
         )
+        record.settle()
 
 
 def _refuse_with_continue(overrides: dict[str, Any], **options: Any) -> None:
@@ -314,22 +315,34 @@ def _continue(
 
 
 class _Record:
-    """metrics.jsonl, one object per epoch; ``keep`` keeps those of the epochs before the first."""
+    """metrics.jsonl, one object per epoch; ``keep`` keeps those of the epochs before the first.
+
+    Those of another run stay for as long as its model does, even if this one fails.
+    """
 
     def __init__(self, path: Path, *, keep: bool) -> None:
         """Make sure that the file can be written."""
-        self._path = path
-        with open(path, "a" if keep else "w", encoding="utf-8"):
+        self._path, self._keep, self._begun = path, keep, False
+        with open(path, "a", encoding="utf-8"):
             pass
-        self._begun = not keep
 
     def add(self, epoch: dict[str, Any]) -> None:
         """Write the record of an epoch on a line of its own, at once."""
         if not self._begun:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-            before = [line for line in lines if json.loads(line)["epoch"] < epoch["epoch"]]
-            with atomic_write(self._path) as kept:
-                kept.writelines(line.encode() + b"\n" for line in before)
-            self._begun = True
+            self._begin(epoch["epoch"])
         with open(self._path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(epoch) + "\n")
+
+    def settle(self) -> None:
+        """Drop the records of another run once its model is replaced by one without an epoch."""
+        if not self._begun and not self._keep:
+            self._begin(0)
+
+    def _begin(self, first: int) -> None:
+        """Keep the records of this run before an epoch, and no others."""
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._keep else []
+        with atomic_write(self._path) as kept:
+            for line in lines:
+                if json.loads(line)["epoch"] < first:
+                    kept.write(line.encode() + b"\n")
+        self._begun = True
