@@ -132,11 +132,16 @@ def exact_best(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return np.concatenate(best)
 
 
+def best_of(scores: np.ndarray) -> np.ndarray:
+    """The 5 largest of scores (N,); copied, since a view keeps the order of all of them."""
+    return np.argpartition(scores, -_K)[-_K:].copy()
+
+
 def float_scan(rows: np.ndarray) -> Search:
     """One matrix-vector product a query."""
 
     def search(queries: np.ndarray) -> np.ndarray:
-        return np.stack([np.argpartition(-(rows @ q), _K)[:_K] for q in queries])
+        return np.stack([best_of(rows @ query) for query in queries])
 
     return search
 
@@ -157,7 +162,7 @@ def byte_scan(rows: np.ndarray) -> Search:
             scale = np.abs(query).max() / 127 or 1.0
             scan_bytes(small, scales * np.float32(scale), biases,
                        np.rint(query / scale).astype(np.int8), scores)  # fmt: skip
-            found.append(np.argpartition(-scores, _K)[:_K])
+            found.append(best_of(scores))
         return np.stack(found)
 
     return search
