@@ -38,7 +38,7 @@ _K = 5
 _SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
 _PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _MOST_BUCKETS = 4096  # so that to rank the centroids costs no more than to read some buckets
-_PRODUCTS = 2**26  # of rows and queries, held at a time: 256 MiB, and twice that to rank them
+_PRODUCTS = 2**26  # of rows and queries, held at a time: 256 MiB
 _RESCORED = 20  # neurons that are scored in full
 _HERE = Path(__file__).parent
 
@@ -123,18 +123,18 @@ def scan_bytes(rows: Any, scales: Any, biases: Any, query: Any, out: Any) -> Non
         out[i] = scales[i] * total + biases[i]
 
 
+def best_of(scores: np.ndarray) -> np.ndarray:
+    """The 5 largest of scores (N,); copied, since a view keeps the order of all of them."""
+    return np.argpartition(scores, -_K)[-_K:].copy()
+
+
 def exact_best(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """The 5 rows with the largest products, (n, 5)."""
     best, at_once = [], max(1, _PRODUCTS // len(rows))
     for start in range(0, len(queries), at_once):
         products = queries[start : start + at_once] @ rows.T
-        best.append(np.argpartition(products, -_K, axis=1)[:, -_K:])
-    return np.concatenate(best)
-
-
-def best_of(scores: np.ndarray) -> np.ndarray:
-    """The 5 largest of scores (N,); copied, since a view keeps the order of all of them."""
-    return np.argpartition(scores, -_K)[-_K:].copy()
+        best.extend(best_of(scores) for scores in products)
+    return np.stack(best)
 
 
 def float_scan(rows: np.ndarray) -> Search:
