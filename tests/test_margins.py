@@ -13,9 +13,10 @@ from problems import clusters
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.layers import Pairs
-from slidelearn.margins import by_rival, find_rivals, fit_margins, keep_rivals, make_margins
+from slidelearn.margins import fit_margins, make_margins
 from slidelearn.memory import make_memory
 from slidelearn.model import scale_rows
+from slidelearn.rivals import by_rival, find_rivals, keep_rivals
 from slidelearn.sampling import Tail, join_strata
 from slidelearn.wide import Wide, make_wide
 from slidelearn.workers import Workers

@@ -10,7 +10,6 @@ P@1 on validation parts, without and with: 56.8 and 57.7 on commits, 42.7 and 44
 calls, 60.6 and 62.0 on bibtex.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,22 +18,15 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.csr import slice_rows
 from slidelearn.hashing.mixing import below, mix_pair
-from slidelearn.heap import offer
-from slidelearn.layers import Pairs, examples_of, pairs_of
-from slidelearn.losses import Strata, mark_counted
-from slidelearn.memory import Memory, Votes, find_votes, room_for_votes
+from slidelearn.layers import Pairs, examples_of
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.wide import Wide
-from slidelearn.workers import Workers, pieces
+from slidelearn.workers import Workers
 
 __all__ = [
     "Margins",
-    "by_rival",
-    "find_rivals",
     "fit_margins",
-    "keep_rivals",
     "make_margins",
     "squared_hinges",
 ]
@@ -42,7 +34,6 @@ __all__ = [
 _PASSES = 8  # over a label's examples, at most; 5 have 0.0 to 0.2 less P@1
 _TOLERANCE = 0.1  # of the largest projected gradient in a pass
 _RANDOM = 10  # random examples beside a label's rivals, and as many more as it has of its own
-_LOOKUP = 512  # examples that one thread looks up at a time
 _COPIED = 2**18  # entries of a problem that a copy keeps in the cache; larger ones are not copied
 _TASKS = 64  # ranges of labels that threads take one after the other, at least
 _RANGE = 2**18  # examples of a range, at about 1.5 us each: Ctrl-C waits for one range
@@ -96,88 +87,6 @@ def make_margins(path: Wide, strength: float) -> Margins:
     return Margins(path, np.zeros(len(path.indptr) - 1, np.float32), strength)
 
 
-@njit(cache=True, nogil=True)
-def keep_rivals(
-    strata: Strata,
-    pair_logits: NDArray[np.float32],
-    shared_logits: NDArray[np.float32],
-    out: NDArray[np.int32],
-) -> None:
-    """Keep the wrong neurons of largest logits, (n_pairs,) and (n, m), of every example.
-
-    ``out`` (n, r) starts at -1, which stays where there are fewer.
-    """
-    size = out.shape[1]
-    if size == 0:
-        return
-    keys, counted = np.empty(size, np.float32), np.empty(shared_logits.shape[1], np.bool_)
-    for i in range(len(out)):
-        start, end, kept = strata.indptr[i], strata.indptr[i + 1], np.int64(0)
-        mark_counted(strata, start, end, counted)
-        n_pairs = end - start - strata.n_labels[i]
-        for c in range(n_pairs + len(counted)):
-            if c < n_pairs:
-                p = start + strata.n_labels[i] + c
-                neuron, logit = strata.neurons[p], pair_logits[p]
-            else:
-                j = c - n_pairs
-                if not counted[j]:
-                    continue
-                neuron, logit = strata.shared[j], shared_logits[i, j]
-            kept = offer(keys, out[i], kept, logit, np.int64(neuron))
-
-
-def find_rivals(
-    memory: Memory, X: csr_matrix, Y: csr_matrix, size: int, workers: Workers
-) -> NDArray[np.int32]:
-    """Find the wrong labels that most votes of the examples near X (n, d), labels Y, are for.
-
-    Returns (n, size), with -1 where there are fewer.
-    """
-    out = np.full((X.shape[0], size), -1, np.int32)
-
-    def find(start: int, end: int) -> None:
-        x, labels = sparse_rows(slice_rows(X, start, end)), pairs_of(slice_rows(Y, start, end))
-        votes = find_votes(memory, x, room_for_votes(memory))
-        _keep_voted(votes, labels, out[start:end])
-
-    workers.map(find, pieces(X.shape[0], _LOOKUP))
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _keep_voted(votes: Votes, labels: Pairs, out: NDArray[np.int32]) -> None:
-    """Keep the labels with most votes of every example that are not its own, (n, r)."""
-    keys = np.empty(out.shape[1], np.float32)
-    for i in range(len(out)):
-        own, kept = labels.neurons[labels.indptr[i] : labels.indptr[i + 1]], np.int64(0)
-        for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
-            label = votes.pairs.neurons[v]
-            at = np.searchsorted(own, label)
-            if at == len(own) or own[at] != label:
-                kept = offer(keys, out[i], kept, votes.shares[v], np.int64(label))
-
-
-def by_rival(parts: Sequence[NDArray[np.int32]], n_labels: int) -> Pairs:
-    """Turn the rivals of every example, (n, r) in each part, into the examples of every label.
-
-    -1 is none. An example may be there once for each part.
-
-    Examples
-    --------
-    >>> by_rival([np.array([[1, -1], [1, 0]], np.int32)], 2)
-    Pairs(indptr=array([0, 1, 3]), neurons=array([1, 0, 1], dtype=int32))
-    """
-    indptr = np.zeros(n_labels + 1, np.int64)
-    for rivals in parts:
-        _count(rivals, indptr[1:])
-    np.cumsum(indptr, out=indptr)
-    places, examples = indptr[:-1].copy(), np.empty(indptr[-1], np.int32)
-    for rivals in parts:
-        _turn(rivals, places, examples)
-    return Pairs(indptr, examples)
-
-
 def fit_margins(
     margins: Margins,
     X: csr_matrix,
@@ -201,7 +110,7 @@ def fit_margins(
     X, Y : csr_matrix of shapes (n, d) and (n, n_labels)
         Examples and their labels.
     rivals : Pairs
-        Examples that each label is a rival in; see `by_rival`.
+        Examples that each label is a rival in; see `slidelearn.rivals.by_rival`.
     cost : float
         What a squared hinge of 1 costs.
     seed : int
@@ -211,6 +120,7 @@ def fit_margins(
 
     Examples
     --------
+    >>> from slidelearn.rivals import by_rival
     >>> X = csr_matrix(np.eye(2, dtype=np.float32))
     >>> path = Wide(np.arange(3), np.arange(2, dtype=np.int32), np.ones(2, np.float32),
     ...             np.ones(2, np.float32))
@@ -231,27 +141,6 @@ def fit_margins(
         _fit_labels(problem, margins, start, end, marks, np.full(x.width, -1, np.int32))
 
     workers.map(fit, _even_ranges(sizes))
-
-
-@njit(cache=True, nogil=True)
-def _count(rivals: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
-    """Count how often every label (n_labels,) is a rival; np.bincount would make three copies."""
-    for i in range(len(rivals)):
-        for label in rivals[i]:
-            if label >= 0:
-                counts[label] += 1
-
-
-@njit(cache=True, nogil=True)
-def _turn(
-    rivals: NDArray[np.int32], places: NDArray[np.int64], examples: NDArray[np.int32]
-) -> None:
-    """Write every example into the places of its rivals, from ``places`` (n_labels,) on."""
-    for i in range(len(rivals)):
-        for label in rivals[i]:
-            if label >= 0:
-                examples[places[label]] = i
-                places[label] += 1
 
 
 def _even_ranges(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -30,6 +30,7 @@ __all__ = [
     "Votes",
     "add_block_votes",
     "add_pair_votes",
+    "choose_probes",
     "extend_memory",
     "find_votes",
     "make_memory",
@@ -63,6 +64,8 @@ class Memory(NamedTuple):
         Labels there are.
     limit : int
         Most examples that vote.
+    probes : int
+        Most features of an example that its nearest are looked up by, the largest.
     strength : float
         What a label's logit gains if all votes are for it.
     cooccurrence : Cooccurrence
@@ -74,6 +77,7 @@ class Memory(NamedTuple):
     postings: Postings
     n_labels: int
     limit: int
+    probes: int
     strength: float
     cooccurrence: Cooccurrence
 
@@ -111,8 +115,19 @@ def make_memory(
     examples = _as_path(X)
     nothing = np.zeros(X.shape[0], np.float32)
     postings = make_postings(examples, X.shape[1], PER_FEATURE, nothing, most=_COMMON)
-    together = count_cooccurrence(Y, cooccurrence)
-    return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, strength, together)
+    together, probes = count_cooccurrence(Y, cooccurrence), choose_probes(*X.shape)
+    return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, probes, strength, together)
+
+
+def choose_probes(n: int, n_features: int) -> int:
+    """How many features of an example those near it among n are looked up by.
+
+    Examples
+    --------
+    >>> choose_probes(1000, 500), choose_probes(100_000, 500)
+    (500, 16)
+    """
+    return _PROBES if n >= _MANY else n_features
 
 
 def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
@@ -126,7 +141,8 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
     ones = np.ones(len(labels.neurons), np.uint8)
     old_Y = make_csr(ones, labels.neurons, labels.indptr, (n, Y.shape[1]))
     examples, whole_Y = _as_path(stack_rows([old_X, X])), stack_rows([old_Y, Y])
-    nothing = np.zeros(n + X.shape[0], np.float32)
+    whole_X = whole_Y.shape[0], X.shape[1]
+    nothing = np.zeros(len(examples.indptr) - 1, np.float32)
     postings = refile_postings(
         memory.postings, examples, features_of(X), PER_FEATURE, nothing, most=_COMMON
     )
@@ -136,6 +152,7 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
         labels=pairs_of(whole_Y),
         postings=postings,
         n_labels=Y.shape[1],
+        probes=choose_probes(*whole_X),
         cooccurrence=together,
     )
 
@@ -157,8 +174,7 @@ def find_votes(memory: Memory, x: Rows, scratch: NDArray[np.float32]) -> Votes:
 
     ``scratch`` is that of `room_for_votes`, zero before and after.
     """
-    probes = _PROBES if len(memory.labels.indptr) > _MANY else x.width
-    near = best_labels(x, memory.postings, memory.limit, probes, scratch).pairs
+    near = best_labels(x, memory.postings, memory.limit, memory.probes, scratch).pairs
     cosines = np.zeros(len(near.neurons), np.float32)
     add_pair_scores(memory.examples, find_hits(x, memory.examples, near, scratch), cosines)
     starts, most = memory.labels.indptr, 0

@@ -17,7 +17,7 @@ from slidelearn.hashing import Centring, HashFamily, restore_family
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer, Pairs
 from slidelearn.margins import Margins
-from slidelearn.memory import Memory, make_memory
+from slidelearn.memory import Memory, choose_probes, make_memory
 from slidelearn.model import Model
 from slidelearn.network import Network, with_postings
 from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
@@ -336,8 +336,12 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
     partners = Pairs(*_read_rows(file, names, n_labels, n_labels, ascending=False))
     shares = file.take("cooccurrence.shares", np.float32, (len(partners.neurons),))
     together = Cooccurrence(partners, shares, config.cooccurrence if len(shares) else 0.0)
-    known = Pairs(label_indptr, labels)
-    return Memory(examples, known, postings, n_labels, config.neighbours, config.vote, together)
+    known, limit, probes = (
+        Pairs(label_indptr, labels),
+        config.neighbours,
+        choose_probes(n, n_features),
+    )
+    return Memory(examples, known, postings, n_labels, limit, probes, config.vote, together)
 
 
 def _read_postings(

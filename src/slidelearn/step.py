@@ -19,10 +19,10 @@ from slidelearn.layers import (
     update_rows,
 )
 from slidelearn.losses import LOSS_KINDS, Strata, stratified_loss
-from slidelearn.margins import keep_rivals
 from slidelearn.network import Network, Trace, hidden_rows, retrieve_labels
 from slidelearn.optimizers import Step
 from slidelearn.prior import Prior, add_prior, move_prior, pair_classes, prior_gradient
+from slidelearn.rivals import keep_rivals
 from slidelearn.rows import (
     BIAS_INPUT,
     Rows,

@@ -14,10 +14,11 @@ from slidelearn.calibration import choose_strengths, with_strengths
 from slidelearn.config import Config
 from slidelearn.csr import count_ids, slice_rows, take_rows
 from slidelearn.index import Schedule
-from slidelearn.margins import by_rival, find_rivals, fit_margins, make_margins
+from slidelearn.margins import fit_margins, make_margins
 from slidelearn.memory import Memory, make_memory
 from slidelearn.network import Network, hidden_rows, make_network, with_postings
 from slidelearn.prior import Prior, fold_prior, make_prior
+from slidelearn.rivals import by_rival, find_rivals
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.start import OwnShare, centre_hidden, start_network
