@@ -10,6 +10,7 @@ import naive
 import slidelearn.margins as margins_module
 from batches import label_lists, label_matrix, random_features, random_labels
 from problems import clusters
+from slidelearn import rivals as rivals_module
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.layers import Pairs
@@ -128,6 +129,16 @@ def test_rivals_are_what_near_examples_have_and_the_example_has_not(size):
         kept, least = got[i][got[i] >= 0], np.sort(shares[voted])[-size:].min(initial=1)
         assert set(kept) <= set(voted)
         assert (shares[kept] >= least - 1e-5).all()
+
+
+def test_among_many_examples_fewer_neighbours_name_the_rivals(monkeypatch):
+    X, Y = random_features(N, D, 1), random_labels(N, N_LABELS, 1)
+    memory = make_memory(X, Y, limit=5, strength=2.0)
+    with Workers(1) as workers:
+        of_nearest = find_rivals(memory._replace(limit=2), X, Y, 3, workers)
+        monkeypatch.setattr(rivals_module, "_MANY", N)
+        monkeypatch.setattr(rivals_module, "_NEAR", 2)
+        assert_array_equal(find_rivals(memory, X, Y, 3, workers), of_nearest)
 
 
 @pytest.mark.nojit
