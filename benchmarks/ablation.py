@@ -160,7 +160,7 @@ def variants(config: Config, n: int, n_labels: int) -> dict[str, Variant]:
         "half uniform tail": Variant({}, mixed_tail),
         f"tail {config.tail // 2}": Variant({"tail": config.tail // 2}),
         f"tail {2 * config.tail}": Variant({"tail": 2 * config.tail}),
-        "uniform tail, no retrieval": Variant({}, _both(uniform_tail, nothing_retrieved)),
+        "uniform tail alone": Variant({}, _both(uniform_tail, nothing_retrieved)),
         "in-batch labels as tail": Variant({}, partial(in_batch_labels, n)),
         "tail without weights": Variant({}, without_weights),
     }
@@ -202,6 +202,8 @@ def main() -> None:
     base = choose_config(split.train.X, split.train.Y)
     chosen = variants(base, *split.train.Y.shape)
     names = options.only.split(",") if options.only else list(chosen)
+    if unknown := [name for name in names if name not in chosen]:
+        parser.error(f"there is no variant {unknown[0]!r}; there are {', '.join(chosen)}")
     figures: dict[str, list[dict[str, float]]] = {}
     print("| variant | seconds | P@1 | P@3 | P@5 | PSP@1 |\n|---|---|---|---|---|---|")
     limit = None
