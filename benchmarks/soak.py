@@ -14,15 +14,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from slidelearn import checkpoint, model_file
+from slidelearn import files as files_module
 from slidelearn.checkpoint import CheckpointPlan
 from slidelearn.datasets import Dataset
 from slidelearn.errors import ModelError
@@ -33,6 +34,24 @@ from slidelearn.network_arrays import name_arrays
 
 _GROWTH = 32 * 2**20  # bytes that memory may move by after the first quarter
 _SETTINGS = {"hidden": [32], "tail": 20, "epochs": 2, "batch_size": 64, "threads": 2}
+
+
+@contextmanager
+def disk_that_fills_up(files: int) -> Iterator[None]:
+    """A disk that holds so many files more: the next one is written, but not to the end."""
+    sync, synced = files_module._sync, list[BinaryIO]()
+
+    def full(stream: BinaryIO) -> None:
+        synced.append(stream)
+        if len(synced) > files:
+            raise OSError(28, "No space left on device")
+        sync(stream)
+
+    files_module._sync = full
+    try:
+        yield
+    finally:
+        files_module._sync = sync
 
 
 def problem(seed: int) -> Dataset:
@@ -85,44 +104,23 @@ class Round:
         """A save that fails leaves the model that was there."""
         save_model(self.model, self.folder)
         other = fit_model(self.data, self.settings | {"epochs": 1})
-        atomic_write, place = model_file.atomic_write, self.rng.randrange(2)
-        calls: list[Any] = []
-
-        def full(path: Any) -> Any:
-            calls.append(path)
-            if len(calls) > place:
-                raise OSError(28, "No space left on device")
-            return atomic_write(path)
-
-        model_file.atomic_write = full
         try:
-            save_model(other, self.folder)
+            with disk_that_fills_up(self.rng.randrange(2)):
+                save_model(other, self.folder)
         except ModelError:
             return same(load_model(self.folder), self.model)
-        finally:
-            model_file.atomic_write = atomic_write
         return False
 
     def checkpointed_on_a_full_disk(self) -> bool:
         """A checkpoint that fails ends the run in one line, and leaves the one before."""
         folder = self.folder.with_name("run")
         folder.mkdir()
-        atomic_write, calls = checkpoint.atomic_write, list[Any]()
-
-        def full(path: Any) -> Any:
-            calls.append(path)
-            if len(calls) > 3:
-                raise OSError(28, "No space left on device")
-            return atomic_write(path)
-
-        checkpoint.atomic_write = full
         try:
-            fit_model(self.data, self.settings, checkpoints=CheckpointPlan(folder, steps=1))
+            with disk_that_fills_up(3):
+                fit_model(self.data, self.settings, checkpoints=CheckpointPlan(folder, steps=1))
             return False
         except ModelError:
             pass
-        finally:
-            checkpoint.atomic_write = atomic_write
         plan = CheckpointPlan(folder, resume=True)
         resumed = fit_model(self.data, self.settings, checkpoints=plan)
         shutil.rmtree(folder)
