@@ -89,7 +89,7 @@ def write_hashed(
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> written = write_hashed(folder, lambda digits: f"note-{digits}", [b"in ", b"parts"])
     >>> written.name, (folder / written.name).read_bytes()
-    ('note-6a8be4e77447b0f2', b'in parts')
+    ('note-6e540971acafa5f5', b'in parts')
     """
     with _hidden(folder) as hidden, ThreadPoolExecutor(1) as beside:
         digest = beside.submit(_sha256, parts)
