@@ -141,8 +141,7 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
     ones = np.ones(len(labels.neurons), np.uint8)
     old_Y = make_csr(ones, labels.neurons, labels.indptr, (n, Y.shape[1]))
     examples, whole_Y = _as_path(stack_rows([old_X, X])), stack_rows([old_Y, Y])
-    whole_X = whole_Y.shape[0], X.shape[1]
-    nothing = np.zeros(len(examples.indptr) - 1, np.float32)
+    nothing = np.zeros(whole_Y.shape[0], np.float32)
     postings = refile_postings(
         memory.postings, examples, features_of(X), PER_FEATURE, nothing, most=_COMMON
     )
@@ -152,7 +151,7 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
         labels=pairs_of(whole_Y),
         postings=postings,
         n_labels=Y.shape[1],
-        probes=choose_probes(*whole_X),
+        probes=choose_probes(whole_Y.shape[0], X.shape[1]),
         cooccurrence=together,
     )
 

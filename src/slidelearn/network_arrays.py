@@ -336,12 +336,8 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
     partners = Pairs(*_read_rows(file, names, n_labels, n_labels, ascending=False))
     shares = file.take("cooccurrence.shares", np.float32, (len(partners.neurons),))
     together = Cooccurrence(partners, shares, config.cooccurrence if len(shares) else 0.0)
-    known, limit, probes = (
-        Pairs(label_indptr, labels),
-        config.neighbours,
-        choose_probes(n, n_features),
-    )
-    return Memory(examples, known, postings, n_labels, limit, probes, config.vote, together)
+    known, sizes = Pairs(label_indptr, labels), (config.neighbours, choose_probes(n, n_features))
+    return Memory(examples, known, postings, n_labels, *sizes, config.vote, together)
 
 
 def _read_postings(
