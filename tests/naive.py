@@ -316,10 +316,38 @@ def label_centroids(V, Y, length):
     return length * np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
 
 
-def trust(Y):
+def trust(Y, doubt=3):
     """Share of the length that a centroid starts with, (N, 1)."""
     counts = Y.sum(axis=0)[:, None]
-    return counts / (counts + 3)
+    return np.divide(counts, counts + doubt, out=np.zeros(counts.shape), where=counts > 0)
+
+
+def left_out_scores(X, Y, length, prior, doubt):
+    """Scores (n, N) of examples for centroids of the others, -inf where nothing is shared."""
+    scores = np.empty(Y.shape)
+    for i in range(len(X)):
+        others = np.arange(len(X)) != i
+        counts = Y[others].sum(axis=0)
+        centroids = label_centroids(X[others], Y[others], length * trust(Y[others], doubt))
+        scores[i] = centroids @ X[i] + prior * np.log(np.maximum(counts, 1))
+        shared = (Y.T @ (X != 0)) @ (X[i] != 0) > 0
+        scores[i, ~shared | (counts == 0)] = -np.inf
+    return scores
+
+
+def choose_doubt(X, Y, length, prior):
+    """The first doubt that finds the labels of left out examples as well as the best does."""
+    sums, doubts = [], (3, 1, 0.3, 0)
+    for doubt in doubts:
+        scores = left_out_scores(X, Y, length, prior, doubt)
+        hit = np.zeros((len(X), 5))
+        for i in range(len(X)):
+            labels = np.lexsort((np.arange(Y.shape[1]), -scores[i]))[:5]
+            hit[i, : len(labels)] = Y[i, labels] * np.isfinite(scores[i, labels])
+        sums.append(sum(hit[:, :k].sum(axis=1) / k for k in (1, 3, 5)))
+    behind = sums[np.argmax(np.sum(sums, axis=1))] - np.array(sums)
+    as_good = behind.sum(axis=1) <= behind.std(axis=1) * np.sqrt(len(X))
+    return doubts[int(np.argmax(as_good))]
 
 
 def centroid_start(H, Y, temperature):

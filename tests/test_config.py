@@ -62,6 +62,7 @@ def test_what_is_left_out_comes_from_the_base():
         ("weight_decay", 0, 1e6),
         ("temperature", 0, 1e6),
         ("wide", 0, 1e6),
+        ("doubt", 0, 1e6),
         ("dropout", 0, 0.99),
         ("input_dropout", 0, 0.99),
     ],

@@ -83,15 +83,6 @@ def test_few_examples_are_seen_more_often_and_beside_more_labels(n, n_labels, ep
     assert (config.epochs, config.tail) == (epochs, tail)
 
 
-def test_few_examples_with_one_label_each_start_surer():
-    usual, sure = (30.0, 7.0), (60.0, 14.0)
-    for n, each, expected in (
-        (10_000, 1, sure), (99_999, 1, sure), (100_000, 1, usual), (10_000, 2, usual),
-    ):  # fmt: skip
-        config = config_of(n, 5000, 3000, each=each)
-        assert (config.wide, config.temperature) == expected
-
-
 def test_few_labels_are_not_ranked_again():
     assert config_of(10_000, 5000, 2000).cooccurrence == 0
     assert config_of(10_000, 5000, 2001).cooccurrence > 0

@@ -204,7 +204,7 @@ def test_output_neurons_start_at_centroids_of_centred_hidden_vectors():
         network = Trainer.start(config, X, Y, workers).network
         again = centre_hidden(network._replace(mean=np.zeros(12, np.float32)), X)
         again.output.weight[:] = 0
-        again, _ = start_network(again, config, X, Y, workers)
+        again, *_ = start_network(again, config, X, Y, workers)
     weights = [network.hidden[0].weight.T.astype(float), np.zeros((40, 13))]
     zeros = np.zeros(12)
     (_, raw), _ = naive.forward(weights, [None], zeros, X.toarray().astype(float))
@@ -231,7 +231,8 @@ def test_an_examples_own_part_of_the_start_is_what_it_added():
     assert_allclose(own.deep[:, None] * (labels.T @ unit), network.output.weight[:, :-1], atol=1e-4)
     sums = labels.T @ x
     lengths = np.linalg.norm(sums, axis=1)
-    assert_allclose(own.wide * lengths, config.wide * naive.trust(labels)[:, 0], atol=1e-4)
+    trusted = naive.trust(labels, trainer.config.doubt)[:, 0]
+    assert_allclose(own.wide * lengths, trainer.config.wide * trusted, atol=1e-4)
     assert own.lone.tolist() == (labels.sum(axis=0) == 1).tolist()
 
 
@@ -287,7 +288,7 @@ def test_neurons_are_filed_anew_by_the_schedule(monkeypatch, max_drift):
     steps = {"refile": [], "rebuild": []}
     config = Config.from_dict(
         QUICK | small_tables("simhash", rebuild_every=3, rebuild_decay=0.3, max_drift=max_drift)
-        | {"batch_size": 30, "epochs": 5, "lr": 3.0}
+        | {"batch_size": 30, "epochs": 5, "lr": 3.0, "doubt": 3.0}
     )  # fmt: skip
     with Workers(1) as workers:
         trainer = Trainer.start(config, X, Y, workers)

@@ -27,7 +27,7 @@ __all__ = ["Strengths", "choose_strengths", "hold_out", "move_back", "with_stren
 
 _VOTES = (0.75, 1.5, 3.0, 5.0, 8.0)
 _MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
-_FREQUENCIES = (0.0, -0.2, -0.1, 0.1, 0.2, 0.3)
+_FREQUENCIES = (0.0, -1.0, -0.5, -0.2, -0.1, 0.1, 0.2, 0.3)
 _COOCCURRENCES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _BLOCK = 2**14  # rows that move at a time
 _RANKS = (1, 3, 5)  # whose precisions count alike

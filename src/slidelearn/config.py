@@ -95,8 +95,10 @@ class Config:
     dropout, input_dropout : float
         Share of hidden activations and of input features that are dropped in training.
     temperature : float
-        Length of an output neuron at the centroid start: the logit at a cosine of 1. Labels with n
-        examples start with n / (n + 3) of it, and of ``wide``.
+        Length of an output neuron at the centroid start: the logit at a cosine of 1.
+    doubt : float or None
+        Labels with n examples start with n / (n + doubt) of ``temperature`` and of ``wide``. None:
+        what suits the training data, as far as the wide path tells; below 1, ``wide`` doubles.
     start : {"centroid", "random"}
         Where output neurons start.
     prior : float
@@ -145,6 +147,7 @@ class Config:
     dropout: float = 0.5
     input_dropout: float = 0.0
     temperature: float = 7.0
+    doubt: float | None = None
     start: str = "centroid"
     prior: float = 0.6
     prior_lr: float = 0.3
@@ -192,6 +195,7 @@ class Config:
             "margin_cost",
         ):
             _check_range(name, getattr(self, name), 0, 1e6)
+        _check_range("doubt", self.doubt or 0, 0, 1e6)
         for name in ("dropout", "input_dropout"):
             _check_range(name, getattr(self, name), 0, 0.99)
         _check_range("lr_end", self.lr_end, 0, 1)
@@ -296,7 +300,8 @@ def _convert(label: str, kind: str, value: Any, config: Any, name: str) -> Any:
     kind = kind.replace("<class '", "").replace("'>", "")
     accepted: tuple[type, ...] = {
         "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,),
-        "int | None": (int, type(None)), "tuple[int, ...]": (list, tuple),
+        "int | None": (int, type(None)), "float | None": (float, int, type(None)),
+        "tuple[int, ...]": (list, tuple),
     }.get(kind, ())  # fmt: skip
     wrong = not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted)
     if not wrong and isinstance(value, list | tuple):

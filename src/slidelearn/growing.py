@@ -10,14 +10,15 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.csr import count_ids, keep_entries, make_csr
+from slidelearn.doubt import trust
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
 from slidelearn.margins import Margins, make_margins
 from slidelearn.memory import extend_memory
 from slidelearn.network import Network, make_network
 from slidelearn.optimizers import Optimizer
-from slidelearn.start import OwnShare, start_network, trust
-from slidelearn.wide import Wide, make_wide
+from slidelearn.start import OwnShare, start_network
+from slidelearn.wide import Wide, make_wide, scale_labels
 from slidelearn.workers import Workers
 
 __all__ = ["count_joined", "grow_network"]
@@ -50,7 +51,10 @@ def grow_network(
     nothing = np.zeros(Y.shape[1], np.float32)
     own = OwnShare(nothing, nothing.copy(), np.zeros(Y.shape[1], np.bool_))
     if network.wide is not None:
-        fresh, shares = make_wide(X, Y, np.float32(config.wide) * trust(counts))
+        fresh, shares = make_wide(X, Y, config.wide)
+        lengths = trust(counts, config.doubt)
+        scale_labels(fresh, lengths)
+        shares *= lengths
         joined = _join_wide(network.wide, fresh)
         own = own._replace(wide=np.where(joined.first_seen, shares, np.float32(0)))
     if n_new:
@@ -58,7 +62,9 @@ def grow_network(
         # The output layer of a new network does not depend on the number of features.
         output = make_network(config, 1, n_new, rng).output
         new = network._replace(output=output, wide=None)
-        new, new_own = start_network(new, replace(config, wide=0.0), X, _behind(Y, known), workers)
+        new, new_own, _ = start_network(
+            new, replace(config, wide=0.0), X, _behind(Y, known), workers
+        )
         own.deep[known:] = new_own.deep
         own.lone[known:] = (counts[known:] == 1) & config.starts_at_examples
         network = network._replace(output=_join_layers(network.output, new.output))

@@ -18,13 +18,7 @@ _MANY = 500_000  # examples from which on a wider hidden layer costs too much ti
 # without, in four fifths of the time).
 _BESIDE_WIDE: dict[str, Any] = {"limit": 0, "predict_limit": 8}
 _ENOUGH = 50_000  # examples from which on 1,000 of them can be spared, and one pass is enough
-_LARGE = 100_000  # examples that need neither a long tail nor a sure start
-# Of few examples with one label each, a start of twice the length, which training has no time to
-# reach: P@1, P@3 and P@5 on 54,000 docstrings (which function?) 56.6, 23.4, 14.8 and not 55.8,
-# 22.9, 14.7, on 32,000 passages (which page?) 10.2, 6.5, 4.7 and not 9.8, 6.5, 4.5. Labels of one
-# example share its probability, and a start that is too sure costs: 30.6 and not 31.8 on 40,000
-# of the calls.
-_SURE: dict[str, Any] = {"wide": 60.0, "temperature": 14.0}
+_LARGE = 100_000  # examples that need no long tail
 _LONE = 1.5  # labels of an example, on average, up to which it is taken to have one
 _WEIGHTS = 300_000_000  # of all layers: 1.2 GB
 _NARROWEST = 128  # hidden neurons, however many weights that makes
@@ -66,8 +60,8 @@ def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     on 160,000, and took 1.0 from 55.8 on 54,000.
     """
     (n, n_features), n_labels = shape, Y.shape[1]
-    lone = Y.nnz < _LONE * n
-    rules: dict[str, Any] = {"hidden": [_width(n, n_features, n_labels, lone)]}
+    width = _width(n, n_features, n_labels, lone=Y.nnz < _LONE * n)
+    rules: dict[str, Any] = {"hidden": [width]}
     if n_labels <= _NARROW:
         return rules | {
             "epochs": 5 if n < _ENOUGH else 2 if n < _LARGE else 1,
@@ -81,11 +75,10 @@ def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     tables = {"n_buckets": min(1024, math.ceil(math.sqrt(8 * n_labels)))}
     if n_labels > _VAST:
         tables["wide_limit"] = 64
-    rules |= {"tables": tables, "tail": 200 if n >= _LARGE else 300}
-    return rules | (_SURE if n < _LARGE and lone else {})
+    return rules | {"tables": tables, "tail": 200 if n >= _LARGE else 300}
 
 
-def _width(n: int, n_features: int, n_labels: int, lone: bool) -> int:
+def _width(n: int, n_features: int, n_labels: int, *, lone: bool) -> int:
     """Width of the hidden layer: what still paid, as far as time and memory allow.
 
     P@1 with 512, 1,024 and 2,048: 63.4, 63.4 and 63.6 on 159 labels, 69.2, 69.0 and 69.7 on 983;

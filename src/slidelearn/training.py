@@ -154,7 +154,7 @@ class Trainer:
             )
 
         memory = workers.submit(remember)
-        network, trainer.own = start_network(network, config, X, Y, workers)
+        network, trainer.own, trainer.config = start_network(network, config, X, Y, workers)
         trainer.network = network._replace(memory=memory.result())
         counts = count_ids(Y.indices, Y.shape[1])
         trainer.prior = make_prior(counts, own=int(config.starts_at_examples))

@@ -30,6 +30,7 @@ __all__ = [
     "make_wide",
     "move_block",
     "move_wide",
+    "scale_labels",
 ]
 
 # Squared gradient that a weight is taken to have seen before training: gradients are about 0.1,
@@ -103,12 +104,8 @@ def columns_of(X: csr_matrix) -> Columns:
     return Columns(turned.indptr, turned.indices, turned.data)
 
 
-def make_wide(
-    X: csr_matrix, Y: csr_matrix, lengths: NDArray[np.float32] | float
-) -> tuple[Wide, NDArray[np.float32]]:
-    """Start the wide path of labels Y (n, l) on features X (n, d) at their centroids.
-
-    These get one length, or each its own (l,).
+def make_wide(X: csr_matrix, Y: csr_matrix, length: float) -> tuple[Wide, NDArray[np.float32]]:
+    """Start the wide path of labels Y (n, l) on features X (n, d) at centroids of one length.
 
     Returns
     -------
@@ -128,9 +125,15 @@ def make_wide(
     features, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
     squares = np.full(len(weights), _ADAGRAD_START, np.float32)
     wide, own = Wide(indptr, features, weights, squares), np.zeros(n_labels, np.float32)
-    lengths = np.full(n_labels, lengths, np.float32)
-    _fill_centroids(x, starts, examples, lengths, wide, own)
+    _fill_centroids(x, starts, examples, np.float32(length), wide, own)
     return wide, own
+
+
+@njit(cache=True, nogil=True)
+def scale_labels(wide: Wide, factors: NDArray[np.float32]) -> None:
+    """Scale the weights of every label by its factor, (n_labels,), in place."""
+    for label in range(len(factors)):
+        wide.weights[wide.indptr[label] : wide.indptr[label + 1]] *= factors[label]
 
 
 def count_features(X: csr_matrix, Y: csr_matrix) -> NDArray[np.int64]:
@@ -169,11 +172,11 @@ def _fill_centroids(
     x: Rows,
     starts: NDArray[np.int64],
     examples: NDArray[np.int32],
-    lengths: NDArray[np.float32],
+    length: np.float32,
     wide: Wide,
     own: NDArray[np.float32],
 ) -> None:
-    """Fill every label's features, ascending, and its centroid, scaled to its length."""
+    """Fill every label's features, ascending, and its centroid, scaled to the length."""
     seen = np.full(x.width, -1, np.int32)
     sums = np.zeros(x.width, np.float32)
     for n in range(len(starts) - 1):
@@ -192,7 +195,7 @@ def _fill_centroids(
         squares = np.float32(0)
         for f in features:
             squares += sums[f] * sums[f]
-        own[n] = lengths[n] / np.sqrt(squares) if squares > 0 else np.float32(0)
+        own[n] = length / np.sqrt(squares) if squares > 0 else np.float32(0)
         for j in range(len(features)):
             wide.weights[wide.indptr[n] + j] = own[n] * sums[features[j]]
 
