@@ -346,7 +346,7 @@ def choose_doubt(X, Y, length, prior):
             hit[i, : len(labels)] = Y[i, labels] * np.isfinite(scores[i, labels])
         sums.append(sum(hit[:, :k].sum(axis=1) / k for k in (1, 3, 5)))
     behind = sums[np.argmax(np.sum(sums, axis=1))] - np.array(sums)
-    as_good = behind.sum(axis=1) <= behind.std(axis=1) * np.sqrt(len(X))
+    as_good = behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(len(X))
     return doubts[int(np.argmax(as_good))]
 
 

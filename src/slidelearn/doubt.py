@@ -72,8 +72,8 @@ def choose_doubt(
     Returns
     -------
     float
-        The first of 3, 1, 0.3 and 0 whose mean of P@1, P@3 and P@5 is the largest, but for a
-        standard error of the difference.
+        The first of 3, 1, 0.3 and 0 whose mean of P@1, P@3 and P@5 is the largest, but for two
+        standard errors of the difference.
     """
     order = np.random.default_rng((config.seed, 5)).permutation(X.shape[0])
     rows = np.sort(order[:_EXAMPLES])
@@ -101,7 +101,7 @@ def choose_doubt(
     found = [hits(top, y) for top in np.take_along_axis(labels, best, axis=2).astype(np.int64)]
     sums = np.array([sum(hit[:, :k].sum(axis=1) / k for k in _RANKS) for hit in found])
     behind = sums[np.argmax(sums.sum(axis=1))] - sums
-    as_good = behind.sum(axis=1) <= behind.std(axis=1) * np.sqrt(len(rows))
+    as_good = behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(len(rows))
     return _DOUBTS[int(np.argmax(as_good))]
 
 
