@@ -10,14 +10,14 @@ from slidelearn.config import Config
 
 __all__ = ["choose_config"]
 
-_NARROW = 2000  # labels up to which every neuron is active
+_NARROW = 2000  # labels and features up to which every neuron is active
 _VAST = 100_000  # labels from which on more of them are computed
 _MANY = 500_000  # examples from which on a wider hidden layer costs too much time
 # What tables of the output layer find where those of the wide path found less. In training they are
 # not asked: beside the wide path's, they changed nothing (P@1 on commits 56.2 with 8 neurons and
 # without, in four fifths of the time).
 _BESIDE_WIDE: dict[str, Any] = {"limit": 0, "predict_limit": 8}
-_ENOUGH = 50_000  # examples from which on 1,000 of them can be spared, and one pass is enough
+_ENOUGH = 50_000  # examples from which on 1,000 of them can be spared
 _LARGE = 100_000  # examples that need no long tail
 _LONE = 1.5  # labels of an example, on average, up to which it is taken to have one
 _WEIGHTS = 300_000_000  # of all layers: 1.2 GB
@@ -51,31 +51,40 @@ def _calibration(config: Config, n: int, n_labels: int) -> int:
 def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     """Settings that follow the numbers of examples, features and labels.
 
-    All neurons of a narrow output layer are cheaper to compute than to look up, and the exact
-    softmax needs no wide path beside it (P@1 with and without: 60.7 and 61.8 on 159 labels, 62.2
-    and 66.3 on 983), nor what labels say of each other (bibtex: 64.9 without, 64.7 with). Among
+    Where features and labels are few, all neurons are cheaper to compute than to look up, and the
+    exact softmax needs no wide path beside it (P@1 with and without: 63.9 and 64.9 on 1,836
+    features and 159 labels, 67.6 and 68.8 on 500 and 983), nor what labels say of each other
+    (bibtex: 64.9 without, 64.7 with). Few labels of many features need it: 90.2 and 89.4 on 7,462
+    features and 100 labels, 35.7 and 33.8 on 97,087 and 1,000, 72.1 and 65.3 on 7,462 and 1,800,
+    46.4 and 22.9 on 1,500 labels with 2 to 4 examples each, in a third of the time. Among
     very many labels more hard negatives raised P@1 on 200,000 of the calls from 41.0 to 41.5; a
-    longer tail changes nothing there (54.9, 40.2 and 32.0 with 200 and with 1,000). The first pass
-    over many examples learns nearly all there is to learn: a second one added 0.2 to a P@1 of 55.9
-    on 160,000, and took 1.0 from 55.8 on 54,000.
+    longer tail changes nothing there (54.9, 40.2 and 32.0 with 200 and with 1,000). Beside a wide
+    path, one pass learns nearly all there is to learn: a second one added 0.2 to a P@1 of 55.9 on
+    160,000 examples, 0.1 to 27.2 on 10,000 of these and 0.2 to 10.4 on 32,000 passages, and took
+    0.9 from 40.5 and 0.2 from 62.3 on docstrings, 0.3 from 32.1 on 40,000 of the calls.
     """
     (n, n_features), n_labels = shape, Y.shape[1]
     width = _width(n, n_features, n_labels, lone=Y.nnz < _LONE * n)
     rules: dict[str, Any] = {"hidden": [width]}
-    if n_labels <= _NARROW:
+    if max(n_features, n_labels) <= _NARROW:
         return rules | {
-            "epochs": 5 if n < _ENOUGH else 2 if n < _LARGE else 1,
+            "epochs": _passes(n),
             "tail": _NARROW,
             "wide": 0.0,
             "temperature": 10.0,
             "cooccurrence": 0.0,
         }
-    rules["epochs"] = 2 if n < _ENOUGH else 1
+    rules["epochs"] = 1
     # Ranking the centroids must not cost more than the neurons of a bucket: they stop at 1,024.
     tables = {"n_buckets": min(1024, math.ceil(math.sqrt(8 * n_labels)))}
     if n_labels > _VAST:
         tables["wide_limit"] = 64
     return rules | {"tables": tables, "tail": 200 if n >= _LARGE else 300}
+
+
+def _passes(n: int) -> int:
+    """Passes over n examples where no wide path knows most before the first one."""
+    return 5 if n < _ENOUGH else 2 if n < _LARGE else 1
 
 
 def _width(n: int, n_features: int, n_labels: int, *, lone: bool) -> int:
@@ -88,7 +97,7 @@ def _width(n: int, n_features: int, n_labels: int, *, lone: bool) -> int:
     512 and took a third longer; many examples would take too long.
     """
     wide = n_labels <= _VAST and n < _MANY and not lone
-    width = 2048 if n_labels <= _NARROW else 1024 if wide else 512
+    width = 2048 if max(n_features, n_labels) <= _NARROW else 1024 if wide else 512
     while width > _NARROWEST and (n_features + n_labels) * width > _WEIGHTS:
         width //= 2
     return width
@@ -109,6 +118,7 @@ def _dense_rules(X: csr_matrix) -> dict[str, Any]:
         "wide": 0.0,
         "neighbours": 0,
         "margin": 0.0,
+        "epochs": _passes(n),
     }
     if n < 5000:
         rules |= {"batch_size": 64, "epochs": min(max(20_000 // n, 5), 30)}
