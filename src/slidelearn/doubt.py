@@ -78,21 +78,15 @@ def choose_doubt(
     order = np.random.default_rng((config.seed, 5)).permutation(X.shape[0])
     rows = np.sort(order[:_EXAMPLES])
     x, y = take_rows(X, rows), take_rows(Y, rows)
-    sample = _Sample(
-        columns_of(x),
-        np.asarray(x.multiply(x).sum(axis=1), np.float32).ravel(),
-        examples_of(y),
-    )
-    counts = count_ids(Y.indices, Y.shape[1])
-    numbers = np.arange(counts.max(initial=0) + 1)
-    shares = np.stack([trust(numbers, doubt) for doubt in _DOUBTS])
-    biases = np.float32(config.prior) * np.log(np.maximum(numbers, 1)).astype(np.float32)
+    squares = np.asarray(x.multiply(x).sum(axis=1), np.float32).ravel()
+    sample = _Sample(columns_of(x), squares, examples_of(y))
+    centroids = _Centroids(wide, own, count_ids(Y.indices, Y.shape[1]), config.wide)
+    weights = _weigh(int(centroids.counts.max(initial=0)), config.prior)
 
     def rank(first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         shape = len(_DOUBTS), len(rows), max(_RANKS)
         keys, labels = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int32)
-        ends = first, last
-        _rank(wide, own, sample, counts, shares, biases, config.wide, ends, keys, labels)
+        _rank(centroids, sample, weights, (first, last), keys, labels)
         return keys, labels
 
     parts = workers.map(rank, pieces(Y.shape[1], -(-Y.shape[1] // _RANGES)))
@@ -105,6 +99,15 @@ def choose_doubt(
     return _DOUBTS[int(np.argmax(as_good))]
 
 
+class _Centroids(NamedTuple):
+    """Of all labels, at one length; what an example was scaled by in them, and their examples."""
+
+    wide: Wide
+    own: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    length: float
+
+
 class _Sample(NamedTuple):
     """Examples by feature, (n, d), their squared lengths, (n,), and those that a label has."""
 
@@ -113,25 +116,36 @@ class _Sample(NamedTuple):
     members: Pairs
 
 
+class _Weights(NamedTuple):
+    """By a label's number of examples: its share of a score, (n_doubts, most), and its bias."""
+
+    shares: NDArray[np.float32]
+    biases: NDArray[np.float32]
+
+
+def _weigh(most: int, prior: float) -> _Weights:
+    """Shares for each doubt and biases of labels with 0 to ``most`` examples."""
+    numbers = np.arange(most + 1)
+    logarithms = np.log(np.maximum(numbers, 1)).astype(np.float32)
+    shares = np.stack([trust(numbers, doubt) for doubt in _DOUBTS])
+    return _Weights(shares, np.float32(prior) * logarithms)
+
+
 @njit(cache=True, nogil=True)
 def _rank(
-    wide: Wide,
-    own: NDArray[np.float32],
+    centroids: _Centroids,
     sample: _Sample,
-    counts: NDArray[np.int64],
-    shares: NDArray[np.float32],
-    biases: NDArray[np.float32],
-    length: float,
+    weights: _Weights,
     ends: tuple[int, int],
     keys: NDArray[np.float32],
     labels: NDArray[np.int32],
 ) -> None:
-    """Rank the labels between two ends for n examples, by each doubt's share of scores and biases.
+    """Rank the labels between two ends for n examples, by the weights of each doubt.
 
-    Fills heaps keys, labels (n_doubts, n, k). ``shares`` (n_doubts, most) and ``biases`` (most,)
-    go by counts. Label by label, since so its weights, of this length, are read once.
+    Fills heaps keys, labels (n_doubts, n, k), label by label, since so its weights are read once.
     """
-    (_, n, _), (columns, squares, members) = labels.shape, sample
+    (wide, own, counts, length), (columns, squares, members) = centroids, sample
+    (_, n, _), (shares, biases) = labels.shape, weights
     sizes, least = np.zeros(labels.shape[:2], np.int64), np.full(labels.shape[:2], -np.inf)
     met, touched, scores = np.full(n, -1), np.empty(n, np.int64), np.empty(n, np.float32)
     mine = np.full(n, -1)
