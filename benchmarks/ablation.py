@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 
@@ -36,17 +37,6 @@ class Variant(NamedTuple):
     patch: Callable[[], Any] | None = None
 
 
-@contextmanager
-def replaced(module: Any, name: str, function: Any) -> Iterator[None]:
-    """Replace a function of a module for a while."""
-    original = getattr(module, name)
-    setattr(module, name, function)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
-
-
 def exact_retrieval() -> Any:
     """An oracle: the neurons with the largest logits of the deep path, found by scoring all."""
 
@@ -56,7 +46,7 @@ def exact_retrieval() -> Any:
         best = np.sort(np.argpartition(-logits, k, axis=1)[:, :k].astype(np.int32), axis=1)
         return Pairs(np.arange(h.n + 1, dtype=np.int64) * k, best.ravel())
 
-    return replaced(step_module, "retrieve_labels", retrieve)
+    return patch.object(step_module, "retrieve_labels", retrieve)
 
 
 def nothing_retrieved() -> Any:
@@ -65,7 +55,7 @@ def nothing_retrieved() -> Any:
     def retrieve(network: Any, x: Any, h: Any, size: Any, first: Any) -> Pairs:
         return Pairs(np.zeros(h.n + 1, np.int64), np.empty(0, np.int32))
 
-    return replaced(step_module, "retrieve_labels", retrieve)
+    return patch.object(step_module, "retrieve_labels", retrieve)
 
 
 def uniform_tail() -> Any:
@@ -75,7 +65,7 @@ def uniform_tail() -> Any:
     def chances(counts: np.ndarray, size: int) -> Chances:
         return original(np.ones_like(counts), size)
 
-    return replaced(training_module, "tail_chances", chances)
+    return patch.object(training_module, "tail_chances", chances)
 
 
 def mixed_tail() -> Any:
@@ -86,7 +76,7 @@ def mixed_tail() -> Any:
         each = 0.5 * (original(counts, size).each + original(np.ones_like(counts), size).each)
         return Chances(each, np.cumsum(each))
 
-    return replaced(training_module, "tail_chances", chances)
+    return patch.object(training_module, "tail_chances", chances)
 
 
 def without_weights() -> Any:
@@ -97,7 +87,7 @@ def without_weights() -> Any:
         tail = original(chances, rng)
         return Tail(tail.neurons, np.ones_like(tail.weights))
 
-    return replaced(training_module, "draw_tail", draw)
+    return patch.object(training_module, "draw_tail", draw)
 
 
 def in_batch_labels(n: int) -> Any:
@@ -121,8 +111,8 @@ def in_batch_labels(n: int) -> Any:
         return chances(counts, size)
 
     return _both(
-        lambda: replaced(training_module, "tail_chances", note),
-        lambda: replaced(training_module, "train_step", step),
+        lambda: patch.object(training_module, "tail_chances", note),
+        lambda: patch.object(training_module, "train_step", step),
     )()
 
 
@@ -171,12 +161,12 @@ def _both(*patches: Callable[[], Any]) -> Callable[[], Any]:
     """Several patches as one."""
 
     @contextmanager
-    def patch() -> Iterator[None]:
+    def both() -> Iterator[None]:
         first, second = patches
         with first(), second():
             yield
 
-    return patch
+    return both
 
 
 def run(settings: dict[str, Any], split: Split, limit: float | None) -> dict[str, float]:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+from unittest.mock import patch
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -47,11 +48,8 @@ def disk_that_fills_up(files: int) -> Iterator[None]:
             raise OSError(28, "No space left on device")
         sync(stream)
 
-    files_module._sync = full
-    try:
+    with patch.object(files_module, "_sync", full):
         yield
-    finally:
-        files_module._sync = sync
 
 
 def problem(seed: int) -> Dataset:

@@ -8,7 +8,8 @@ from scipy.sparse import csr_matrix
 import naive
 from batches import label_matrix, random_features, random_labels
 from slidelearn.config import Config
-from slidelearn.doubt import choose_doubt, trust
+from slidelearn.csr import count_ids
+from slidelearn.doubt import Centroids, choose_doubt, trust
 from slidelearn.network import make_network
 from slidelearn.start import start_network
 from slidelearn.wide import make_wide
@@ -19,7 +20,8 @@ def choose(X, Y, threads=1, **settings):
     config = Config(**settings)
     wide, own = make_wide(X, Y, config.wide)
     with Workers(threads) as workers:
-        return choose_doubt(wide, own, X, Y, config, workers)
+        centroids = Centroids(wide, own, count_ids(Y.indices, Y.shape[1]), config.wide)
+        return choose_doubt(centroids, X, Y, config, workers)
 
 
 def near_its_label(n_labels, each, seed=0):

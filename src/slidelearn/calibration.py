@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.cooccurrence import CANDIDATES, Cooccurrence, rank_again
 from slidelearn.csr import slice_rows, take_rows
-from slidelearn.metrics import hits
+from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.network import Network
 from slidelearn.rows import BIAS_INPUT
 from slidelearn.scoring import Retrieved, keep_best
@@ -30,7 +30,6 @@ _MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
 _FREQUENCIES = (0.0, -1.0, -0.5, -0.2, -0.1, 0.1, 0.2, 0.3)
 _COOCCURRENCES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _BLOCK = 2**14  # rows that move at a time
-_RANKS = (1, 3, 5)  # whose precisions count alike
 
 
 class Strengths(NamedTuple):
@@ -154,7 +153,7 @@ def _precision(
     choice: Strengths,
 ) -> float:
     """Precisions with one choice of strengths, summed over ranks and examples."""
-    width = CANDIDATES if choice.cooccurrence else max(_RANKS)
+    width = CANDIDATES if choice.cooccurrence else max(RANKS)
     labels = np.full((Y.shape[0], width), -1, np.int64)
     best = np.full(labels.shape, -np.inf, np.float32)
     scores = found.scores(choice.vote, choice.margin)
@@ -163,8 +162,8 @@ def _precision(
     if choice.cooccurrence:
         company = together._replace(strength=choice.cooccurrence)
         rank_again(company, labels, best, zeros(Y.shape[1]))
-    hit = hits(labels[:, : max(_RANKS)], Y)
-    return float(sum(hit[:, :k].sum() / k for k in _RANKS))
+    hit = hits(labels[:, : max(RANKS)], Y)
+    return float(sum_precisions(hit))
 
 
 def with_strengths(network: Network, strengths: Strengths, counts: NDArray[np.integer]) -> Network:

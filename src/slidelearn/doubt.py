@@ -15,20 +15,40 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
-from slidelearn.csr import count_ids, take_rows
+from slidelearn.csr import take_rows
 from slidelearn.heap import offer
 from slidelearn.layers import Pairs, examples_of
-from slidelearn.metrics import hits
+from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.wide import Columns, Wide, columns_of
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["choose_doubt", "trust"]
+__all__ = ["Centroids", "choose_doubt", "trust"]
 
 _USUAL = 3.0  # where there is no wide path to choose by
 _DOUBTS = (_USUAL, 1.0, 0.3, 0.0)
 _EXAMPLES = 1000
-_RANKS = (1, 3, 5)  # whose precisions count alike
 _RANGES = 16  # of labels, each of which one thread ranks
+
+
+class Centroids(NamedTuple):
+    """Centroids of all labels.
+
+    Attributes
+    ----------
+    wide : Wide
+        What they weigh.
+    own : float32 array of shape (n_labels,)
+        By how much an example was scaled before it was added to its labels.
+    counts : int64 array of shape (n_labels,)
+        Examples of every label.
+    length : float
+        That of all of them.
+    """
+
+    wide: Wide
+    own: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    length: float
 
 
 def trust(counts: NDArray[np.integer], doubt: float | None) -> NDArray[np.float32]:
@@ -47,21 +67,14 @@ def trust(counts: NDArray[np.integer], doubt: float | None) -> NDArray[np.float3
 
 
 def choose_doubt(
-    wide: Wide,
-    own: NDArray[np.float32],
-    X: csr_matrix,
-    Y: csr_matrix,
-    config: Config,
-    workers: Workers,
+    centroids: Centroids, X: csr_matrix, Y: csr_matrix, config: Config, workers: Workers
 ) -> float:
     """Choose the doubt by which 1,000 examples best find their labels without being part of them.
 
     Parameters
     ----------
-    wide : Wide
-        Centroids of all labels, of length ``config.wide``.
-    own : float32 array of shape (n_labels,)
-        By how much an example was scaled before it was added to its labels.
+    centroids : Centroids
+        Of these examples.
     X, Y : csr_matrix of shapes (n, d) and (n, n_labels)
         The examples, scaled as in training, and their labels.
     config : Config
@@ -80,32 +93,22 @@ def choose_doubt(
     x, y = take_rows(X, rows), take_rows(Y, rows)
     squares = np.asarray(x.multiply(x).sum(axis=1), np.float32).ravel()
     sample = _Sample(columns_of(x), squares, examples_of(y))
-    centroids = _Centroids(wide, own, count_ids(Y.indices, Y.shape[1]), config.wide)
     weights = _weigh(int(centroids.counts.max(initial=0)), config.prior)
 
     def rank(first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        shape = len(_DOUBTS), len(rows), max(_RANKS)
+        shape = len(_DOUBTS), len(rows), max(RANKS)
         keys, labels = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int32)
         _rank(centroids, sample, weights, (first, last), keys, labels)
         return keys, labels
 
     parts = workers.map(rank, pieces(Y.shape[1], -(-Y.shape[1] // _RANGES)))
     keys, labels = (np.concatenate(part, axis=2) for part in zip(*parts, strict=True))
-    best = np.lexsort((labels, -keys))[:, :, : max(_RANKS)]
+    best = np.lexsort((labels, -keys))[:, :, : max(RANKS)]
     found = [hits(top, y) for top in np.take_along_axis(labels, best, axis=2).astype(np.int64)]
-    sums = np.array([sum(hit[:, :k].sum(axis=1) / k for k in _RANKS) for hit in found])
+    sums = np.array([sum_precisions(hit, axis=1) for hit in found])
     behind = sums[np.argmax(sums.sum(axis=1))] - sums
     as_good = behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(len(rows))
     return _DOUBTS[int(np.argmax(as_good))]
-
-
-class _Centroids(NamedTuple):
-    """Of all labels, at one length; what an example was scaled by in them, and their examples."""
-
-    wide: Wide
-    own: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    length: float
 
 
 class _Sample(NamedTuple):
@@ -133,7 +136,7 @@ def _weigh(most: int, prior: float) -> _Weights:
 
 @njit(cache=True, nogil=True)
 def _rank(
-    centroids: _Centroids,
+    centroids: Centroids,
     sample: _Sample,
     weights: _Weights,
     ends: tuple[int, int],

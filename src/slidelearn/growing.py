@@ -52,9 +52,7 @@ def grow_network(
     own = OwnShare(nothing, nothing.copy(), np.zeros(Y.shape[1], np.bool_))
     if network.wide is not None:
         fresh, shares = make_wide(X, Y, config.wide)
-        lengths = trust(counts, config.doubt)
-        scale_labels(fresh, lengths)
-        shares *= lengths
+        scale_labels(fresh, shares, trust(counts, config.doubt))
         joined = _join_wide(network.wide, fresh)
         own = own._replace(wide=np.where(joined.first_seen, shares, np.float32(0)))
     if n_new:

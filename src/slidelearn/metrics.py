@@ -19,7 +19,19 @@ from slidelearn.csr import count_ids
 from slidelearn.datasets import as_csr_labels
 from slidelearn.errors import ConfigError, DataError
 
-__all__ = ["hits", "ndcg_at_k", "precision_at_k", "propensity", "psp_at_k", "recall_at_k", "report"]
+__all__ = [
+    "RANKS",
+    "hits",
+    "ndcg_at_k",
+    "precision_at_k",
+    "propensity",
+    "psp_at_k",
+    "recall_at_k",
+    "report",
+    "sum_precisions",
+]
+
+RANKS = (1, 3, 5)  # whose precisions count alike where a setting is chosen by them
 
 Hits = NDArray[np.bool_]
 Ids = NDArray[np.integer]
@@ -286,6 +298,17 @@ def report(
         best = _best_by_rank(Y.indptr, Y.indices, weights, deepest)
         scores |= {f"psp@{k}": _psp(top, hit, weights, best, k) for k in ks}
     return {name: 100.0 * score for name, score in scores.items()}
+
+
+def sum_precisions(hit: Hits, axis: int | None = None) -> NDArray[np.float64]:
+    """Sum P@1, P@3 and P@5 of hits (n, 5) over all examples, or for each of them if axis is 1.
+
+    Examples
+    --------
+    >>> sum_precisions(np.array([[True, False], [False, True]]), axis=1).round(2).tolist()
+    [1.53, 0.53]
+    """
+    return np.asarray(sum(hit[:, :k].sum(axis=axis) / k for k in RANKS))
 
 
 def _precision(hit: Hits, k: int) -> float:

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.csr import count_ids, slice_rows
-from slidelearn.doubt import choose_doubt, trust
+from slidelearn.doubt import Centroids, choose_doubt, trust
 from slidelearn.losses import Strata
 from slidelearn.network import Network, hidden_rows
 from slidelearn.rows import BIAS_INPUT, Rows, sparse_rows
@@ -71,16 +71,14 @@ def start_network(
     counts = count_ids(Y.indices, Y.shape[1])
     own = OwnShare(nothing, nothing, (counts == 1) & config.starts_at_examples)
     if config.wide:
-        wide, own_wide = make_wide(X, Y, config.wide)
-        lengths = np.ones(Y.shape[1], np.float32)
+        (wide, own_wide), longer = make_wide(X, Y, config.wide), 1.0
         if config.doubt is None:
-            doubt = choose_doubt(wide, own_wide, X, Y, config, workers)
+            centroids = Centroids(wide, own_wide, counts, config.wide)
+            doubt = choose_doubt(centroids, X, Y, config, workers)
             longer = _SURE if doubt < 1 else 1.0
-            lengths *= np.float32(longer)
             config = replace(config, doubt=doubt, wide=longer * config.wide)
-        lengths *= trust(counts, config.doubt)
-        scale_labels(wide, lengths)
-        network, own = network._replace(wide=wide), own._replace(wide=own_wide * lengths)
+        scale_labels(wide, own_wide, np.float32(longer) * trust(counts, config.doubt))
+        network, own = network._replace(wide=wide), own._replace(wide=own_wide)
     if config.start == "centroid":
         lengths = np.float32(config.temperature) * trust(counts, config.doubt)
         own = own._replace(deep=centroid_start(network, X, Y, lengths, workers))

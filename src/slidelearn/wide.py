@@ -130,9 +130,10 @@ def make_wide(X: csr_matrix, Y: csr_matrix, length: float) -> tuple[Wide, NDArra
 
 
 @njit(cache=True, nogil=True)
-def scale_labels(wide: Wide, factors: NDArray[np.float32]) -> None:
-    """Scale the weights of every label by its factor, (n_labels,), in place."""
+def scale_labels(wide: Wide, own: NDArray[np.float32], factors: NDArray[np.float32]) -> None:
+    """Scale what `make_wide` made by a factor for each label, (n_labels,), in place."""
     for label in range(len(factors)):
+        own[label] *= factors[label]
         wide.weights[wide.indptr[label] : wide.indptr[label + 1]] *= factors[label]
 
 
