@@ -98,5 +98,7 @@ def test_measurements_get_no_sparse_paths():
     config = choose_config(X, shape(300, 3000))
     assert (config.wide, config.neighbours, config.margin, config.normalize) == (0, 0, 0, False)
     assert config.tables.limit > 0
+    few = choose_config(csr_matrix(np.ones((300, 2500), np.float32)), shape(300, 2000))
+    assert (few.tail, few.temperature, few.cooccurrence) == (2000, 10, 0)  # all neurons are active
     many = csr_matrix(np.ones((60_000, 3), np.float32))
     assert choose_config(many, shape(60_000, 3000)).epochs == 2

@@ -10,7 +10,7 @@ from slidelearn.config import Config
 
 __all__ = ["choose_config"]
 
-_NARROW = 2000  # labels and features up to which every neuron is active
+_NARROW = 2000  # labels, and features unless they are dense, up to which every neuron is active
 _VAST = 100_000  # labels from which on more of them are computed
 _MANY = 500_000  # examples from which on a wider hidden layer costs too much time
 # What tables of the output layer find where those of the wide path found less. In training they are
@@ -32,7 +32,7 @@ def choose_config(X: csr_matrix, Y: csr_matrix, overrides: dict[str, Any] | None
     ConfigError
         If an override is unknown or out of its range.
     """
-    chosen, given = _size_rules(X.shape, Y) | _dense_rules(X), overrides or {}
+    chosen, given = _size_rules(X, Y) | _dense_rules(X), overrides or {}
     config = Config.from_dict(given, base=Config.from_dict(chosen))
     kept = {"vote", "margin", "calibration"} & set(given)
     if not kept and not given.get("cooccurrence"):  # 0 leaves nothing to choose, but the others
@@ -48,7 +48,7 @@ def _calibration(config: Config, n: int, n_labels: int) -> int:
     return max(1000, n // 100) if config.calibrates(n_labels) and n >= _ENOUGH else 0
 
 
-def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
+def _size_rules(X: csr_matrix, Y: csr_matrix) -> dict[str, Any]:
     """Settings that follow the numbers of examples, features and labels.
 
     Where features and labels are few, all neurons are cheaper to compute than to look up, and the
@@ -63,23 +63,27 @@ def _size_rules(shape: tuple[int, int], Y: csr_matrix) -> dict[str, Any]:
     160,000 examples, 0.1 to 27.2 on 10,000 of these and 0.2 to 10.4 on 32,000 passages, and took
     0.9 from 40.5 and 0.2 from 62.3 on docstrings, 0.3 from 32.1 on 40,000 of the calls.
     """
-    (n, n_features), n_labels = shape, Y.shape[1]
-    width = _width(n, n_features, n_labels, lone=Y.nnz < _LONE * n)
-    rules: dict[str, Any] = {"hidden": [width]}
-    if max(n_features, n_labels) <= _NARROW:
-        return rules | {
+    (n, n_features), n_labels = X.shape, Y.shape[1]
+    if n_labels <= _NARROW and (n_features <= _NARROW or _is_dense(X)):
+        return {
+            "hidden": [_fitting(2048, n_features, n_labels)],
             "epochs": _passes(n),
             "tail": _NARROW,
             "wide": 0.0,
             "temperature": 10.0,
             "cooccurrence": 0.0,
         }
-    rules["epochs"] = 1
     # Ranking the centroids must not cost more than the neurons of a bucket: they stop at 1,024.
     tables = {"n_buckets": min(1024, math.ceil(math.sqrt(8 * n_labels)))}
     if n_labels > _VAST:
         tables["wide_limit"] = 64
-    return rules | {"tables": tables, "tail": 200 if n >= _LARGE else 300}
+    width = _width(n, n_labels, lone=Y.nnz < _LONE * n)
+    return {
+        "hidden": [_fitting(width, n_features, n_labels)],
+        "epochs": 1,
+        "tables": tables,
+        "tail": 200 if n >= _LARGE else 300,
+    }
 
 
 def _passes(n: int) -> int:
@@ -87,8 +91,8 @@ def _passes(n: int) -> int:
     return 5 if n < _ENOUGH else 2 if n < _LARGE else 1
 
 
-def _width(n: int, n_features: int, n_labels: int, *, lone: bool) -> int:
-    """Width of the hidden layer: what still paid, as far as time and memory allow.
+def _width(n: int, n_labels: int, *, lone: bool) -> int:
+    """Width of the hidden layer of many labels or features: what still paid, as far as time allows.
 
     P@1 with 512, 1,024 and 2,048: 63.4, 63.4 and 63.6 on 159 labels, 69.2, 69.0 and 69.7 on 983;
     with 512 and 1,024: 57.9 and 58.8 on 44,658. Where examples have one label, 1,024 gain nothing:
@@ -96,11 +100,19 @@ def _width(n: int, n_features: int, n_labels: int, *, lone: bool) -> int:
     10.0, 10.2 and 10.4 on 12,510. On 200,000 of the calls, with 482,580 labels, 1,024 lost 0.4 to
     512 and took a third longer; many examples would take too long.
     """
-    wide = n_labels <= _VAST and n < _MANY and not lone
-    width = 2048 if max(n_features, n_labels) <= _NARROW else 1024 if wide else 512
+    return 1024 if n_labels <= _VAST and n < _MANY and not lone else 512
+
+
+def _fitting(width: int, n_features: int, n_labels: int) -> int:
+    """Halve a width until all weights fit into memory."""
     while width > _NARROWEST and (n_features + n_labels) * width > _WEIGHTS:
         width //= 2
     return width
+
+
+def _is_dense(X: csr_matrix) -> bool:
+    """Whether more than half of the features (n, d) are not zero."""
+    return bool(X.nnz > 0.5 * X.shape[0] * X.shape[1])
 
 
 def _dense_rules(X: csr_matrix) -> dict[str, Any]:
@@ -109,8 +121,8 @@ def _dense_rules(X: csr_matrix) -> dict[str, Any]:
     The length of such an example says something, and the wide path would hold a weight for almost
     every pair of a feature and a label. Few examples are seen often, in small batches.
     """
-    n, d = X.shape
-    if X.nnz <= 0.5 * n * d:
+    n = X.shape[0]
+    if not _is_dense(X):
         return {}
     rules: dict[str, Any] = {
         "hidden": [512],
