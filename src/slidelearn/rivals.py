@@ -49,17 +49,12 @@ def keep_rivals(
     for i in range(len(out)):
         start, end, kept = strata.indptr[i], strata.indptr[i + 1], np.int64(0)
         mark_counted(strata, start, end, counted)
-        n_pairs = end - start - strata.n_labels[i]
-        for c in range(n_pairs + len(counted)):
-            if c < n_pairs:
-                p = start + strata.n_labels[i] + c
-                neuron, logit = strata.neurons[p], pair_logits[p]
-            else:
-                j = c - n_pairs
-                if not counted[j]:
-                    continue
-                neuron, logit = strata.shared[j], shared_logits[i, j]
-            kept = offer(keys, out[i], kept, logit, np.int64(neuron))
+        for p in range(start + strata.n_labels[i], end):
+            kept = offer(keys, out[i], kept, pair_logits[p], np.int64(strata.neurons[p]))
+        for j in range(len(counted)):
+            logit = shared_logits[i, j]
+            if counted[j] and (kept < size or logit >= keys[0]):  # few are: spares most calls
+                kept = offer(keys, out[i], kept, logit, np.int64(strata.shared[j]))
 
 
 def find_rivals(
