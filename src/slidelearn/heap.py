@@ -59,7 +59,7 @@ def _sink(
     keys[parent], labels[parent] = key, label
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def offer(
     keys: NDArray[np.float32],
     labels: NDArray[np.int32],
@@ -70,7 +70,7 @@ def offer(
     """Let an id into a heap of ``size`` ids if it has room or a worse one; returns the new size.
 
     Callers pass np.int64 for ``size`` and ``label``: Numba compiles heaps anew for every other kind
-    of integer, literals too.
+    of integer, literals too. Most ids stay out, and to call it for these took a sixth of a lookup.
     """
     if size < len(labels):
         _rise(keys, labels, size, key, label)
