@@ -88,6 +88,20 @@ def test_few_examples_of_few_labels_are_seen_more_often(n, n_labels, epochs, tai
     assert (config.epochs, config.tail) == (epochs, tail)
 
 
+@pytest.mark.parametrize(
+    ("n", "n_labels", "each", "expected"),
+    [
+        (99_999, 3000, 2, (3.0, 40, 1.0)),
+        (100_000, 3000, 2, (3.0, 15, 0.5)),
+        (99_999, 3000, 1, (3.0, 15, 0.5)),
+        (99_999, 2000, 2, (1.0, 15, 0.5)),
+    ],
+)
+def test_margins_learn_more_where_few_examples_have_several_labels(n, n_labels, each, expected):
+    config = config_of(n, 5000 if n_labels > 2000 else 1000, n_labels, each=each)
+    assert (config.margin, config.rivals, config.margin_cost) == expected
+
+
 def test_few_labels_are_not_ranked_again():
     assert config_of(10_000, 1000, 2000).cooccurrence == 0
     assert config_of(10_000, 1000, 2001).cooccurrence > 0

@@ -18,7 +18,7 @@ _MANY = 500_000  # examples from which on a wider hidden layer costs too much ti
 # without, in four fifths of the time).
 _BESIDE_WIDE: dict[str, Any] = {"limit": 0, "predict_limit": 8}
 _ENOUGH = 50_000  # examples from which on 1,000 of them can be spared
-_LARGE = 100_000  # examples that need no long tail
+_LARGE = 100_000  # examples that need neither a long tail nor many rivals
 _LONE = 1.5  # labels of an example, on average, up to which it is taken to have one
 _WEIGHTS = 300_000_000  # of all layers: 1.2 GB
 _NARROWEST = 128  # hidden neurons, however many weights that makes
@@ -77,13 +77,26 @@ def _size_rules(X: csr_matrix, Y: csr_matrix) -> dict[str, Any]:
     tables = {"n_buckets": min(1024, math.ceil(math.sqrt(8 * n_labels)))}
     if n_labels > _VAST:
         tables["wide_limit"] = 64
-    width = _width(n, n_labels, lone=Y.nnz < _LONE * n)
+    lone = Y.nnz < _LONE * n
     return {
-        "hidden": [_fitting(width, n_features, n_labels)],
+        "hidden": [_fitting(_width(n, n_labels, lone=lone), n_features, n_labels)],
         "epochs": 1,
         "tables": tables,
         "tail": 200 if n >= _LARGE else 300,
-    }
+    } | _margin_rules(n, lone=lone)
+
+
+def _margin_rules(n: int, *, lone: bool) -> dict[str, Any]:
+    """How much the labels' classifiers are to learn and weigh beside a wide path.
+
+    Too few examples to calibrate want a strength of 3: on seven of eight sets of 11,000 to 40,000
+    it raised P@1 by 0.1 to 0.9 over that of 1, of which narrow data lose 0.5 at 2. Where examples
+    have several labels, 40 rivals and a cost of 1 instead of 15 and 0.5 raised P@1, P@3 and P@5
+    from 50.4, 36.9, 29.1 to 51.5, 37.4, 29.4 on 94,000 of the calls, for a tenth of the time; on
+    160,000 commits, for a fifth, they changed nothing.
+    """
+    rules = {} if lone or n >= _LARGE else {"rivals": 40, "margin_cost": 1.0}
+    return {"margin": 3.0} | rules
 
 
 def _passes(n: int) -> int:
