@@ -89,16 +89,19 @@ def test_few_examples_of_few_labels_are_seen_more_often(n, n_labels, epochs, tai
 
 
 @pytest.mark.parametrize(
-    ("n", "n_labels", "each", "expected"),
+    ("n", "n_features", "n_labels", "each", "expected"),
     [
-        (99_999, 3000, 2, (3.0, 40, 1.0)),
-        (100_000, 3000, 2, (3.0, 15, 0.5)),
-        (99_999, 3000, 1, (3.0, 15, 0.5)),
-        (99_999, 2000, 2, (1.0, 15, 0.5)),
+        (99_999, 2001, 2001, 2, (3.0, 40, 1.0)),
+        (99_999, 2001, 2000, 2, (3.0, 15, 0.5)),
+        (99_999, 2000, 2000, 2, (1.0, 15, 0.5)),
+        (100_000, 2001, 2001, 2, (3.0, 15, 0.5)),
+        (99_999, 2001, 2001, 1, (3.0, 15, 0.5)),
     ],
 )
-def test_margins_learn_more_where_few_examples_have_several_labels(n, n_labels, each, expected):
-    config = config_of(n, 5000 if n_labels > 2000 else 1000, n_labels, each=each)
+def test_margins_learn_more_where_few_examples_have_several_labels(
+    n, n_features, n_labels, each, expected
+):
+    config = config_of(n, n_features, n_labels, each=each)
     assert (config.margin, config.rivals, config.margin_cost) == expected
 
 
