@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from slidelearn.choosing import choose_start
 from slidelearn.config import Config, TableConfig
 from slidelearn.model import prepare_features
 from slidelearn.predicting import predict_topk
@@ -38,13 +39,15 @@ def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
     """
     d, n_neurons = min(n_features, _FEATURES), min(n_labels, _LABELS)
     tiny = _shrink(config, searched=config.tail < n_labels)
-    if (tiny, d, n_neurons) in _done:
+    key = tiny, d, n_neurons
+    if key in _done:
         return 0.0
     began = time.perf_counter()
     X, Y = _problem(d, n_neurons)
     with Workers(1) as workers:
         ready = prepare_features(X, tiny)
-        trainer = Trainer.start(tiny, ready, Y, workers)
+        tiny, weights = choose_start(ready, Y, tiny, workers)
+        trainer = Trainer.start(tiny, ready, Y, workers, weights)
         trainer.run_epoch(ready, Y, workers)
         trainer.fit_index(len(tiny.hidden), ready, workers)
         predict_topk(trainer.network, ready, 1, exact=False, workers=workers)
@@ -54,7 +57,7 @@ def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
         trainer.keep_rows()
         for exact in (True, False):
             predict_topk(trainer.network, ready, 1, exact=exact, workers=workers)
-    _done.add((tiny, d, n_neurons))
+    _done.add(key)
     return time.perf_counter() - began
 
 

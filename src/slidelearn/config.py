@@ -128,6 +128,10 @@ class Config:
         left out.
     normalize : bool
         Scale every example's features to length 1.
+    relevance, rarity : float or None
+        Powers of what features are multiplied by before that: of how much a feature says about
+        labels, and of how rare it is; see `slidelearn.weighting`. None for both: what suits the
+        training data.
     """
 
     hidden: tuple[int, ...] = (512,)
@@ -160,6 +164,8 @@ class Config:
     rivals: int = 15
     calibration: int = 0
     normalize: bool = True
+    relevance: float | None = None
+    rarity: float | None = None
     seed: int = 0
     threads: int = 0  # 0: as many as the process may use
 
@@ -196,6 +202,8 @@ class Config:
         ):
             _check_range(name, getattr(self, name), 0, 1e6)
         _check_range("doubt", self.doubt or 0, 0, 1e6)
+        for name in ("relevance", "rarity"):
+            _check_range(name, getattr(self, name) or 0, 0, 10)
         for name in ("dropout", "input_dropout"):
             _check_range(name, getattr(self, name), 0, 0.99)
         _check_range("lr_end", self.lr_end, 0, 1)

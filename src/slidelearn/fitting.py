@@ -11,6 +11,7 @@ import numpy as np
 import slidelearn
 from slidelearn.calibration import hold_out, move_back
 from slidelearn.checkpoint import CheckpointPlan, Checkpoints
+from slidelearn.choosing import choose_start
 from slidelearn.compacting import check_trainable
 from slidelearn.compiling import compile_kernels
 from slidelearn.config import Config
@@ -145,7 +146,7 @@ def fit_model(
     with Workers(config.n_threads) as workers:
         ready, whole = _parts(data, config, copy)
         with workers.interruptible(events.should_interrupt):
-            trainer = Trainer.start(config, ready.X, ready.Y, workers)
+            trainer = _start(config, ready, whole, workers)
         _restore(saver, trainer, events)
         trainer.time_limit = limit * (_STEPS if config.margin else 1.0)
         run = _Run(trainer, ready, check, events, compile_seconds, trainer.time_limit, whole, saver)
@@ -211,7 +212,8 @@ def continue_model(
     if checkpoints is not None:
         saver = Checkpoints(checkpoints, config, data, first=done["steps"])
     with Workers(config.n_threads) as workers:
-        ready = data._replace(X=prepare_features(data.X, config))
+        X = prepare_features(data.X, config, model.network.feature_weights)
+        ready = data._replace(X=X)
         network, own = grow_network(model.network, config, ready.X, ready.Y, workers)
         trainer = Trainer(
             config,
@@ -238,6 +240,17 @@ def continue_model(
     facts = done | {"n_examples": n, "n_measured": n_measured} | run.facts()
     names = model.label_names if data.label_names is None else data.label_names
     return Model(model.config, trainer.network, names, model.feature_names, weights, facts)
+
+
+def _start(config: Config, ready: Dataset, whole: Dataset | None, workers: Workers) -> Trainer:
+    """Weigh the features of all examples, in place, and begin with those that are ready."""
+    began = time.perf_counter()
+    config, weights = choose_start(ready.X, ready.Y, config, workers)
+    if len(weights):
+        scale_rows((whole or ready).X, weights)
+    trainer = Trainer.start(config, ready.X, ready.Y, workers, weights)
+    trainer.seconds = time.perf_counter() - began
+    return trainer
 
 
 def _restore(saver: Checkpoints | None, trainer: Trainer, events: FitEvents) -> None:

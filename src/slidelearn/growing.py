@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.csr import count_ids, keep_entries, make_csr
-from slidelearn.doubt import trust
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer
+from slidelearn.leave_one_out import trust
 from slidelearn.margins import Margins, make_margins
 from slidelearn.memory import extend_memory
 from slidelearn.network import Network, make_network
@@ -60,9 +60,7 @@ def grow_network(
         # The output layer of a new network does not depend on the number of features.
         output = make_network(config, 1, n_new, rng).output
         new = network._replace(output=output, wide=None)
-        new, new_own, _ = start_network(
-            new, replace(config, wide=0.0), X, _behind(Y, known), workers
-        )
+        new, new_own = start_network(new, replace(config, wide=0.0), X, _behind(Y, known), workers)
         own.deep[known:] = new_own.deep
         own.lone[known:] = (counts[known:] == 1) & config.starts_at_examples
         network = network._replace(output=_join_layers(network.output, new.output))

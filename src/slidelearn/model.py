@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.errors import ConfigError, ModelError
-from slidelearn.network import Network
+from slidelearn.network import UNWEIGHTED, Network
 from slidelearn.predicting import TopK, all_scores, predict_topk
 from slidelearn.reach import Reach, check_recall, choose_scale
 from slidelearn.workers import PIECE, Workers
@@ -78,7 +78,7 @@ class Model:
         see `scale_for`.
         """
         scale = None if exact else 1.0 if recall is None else self.scale_for(recall)
-        ready = prepare_features(X, self.config)
+        ready = self.prepare(X)
         n_threads = 1 if X.shape[0] <= PIECE else threads or self.config.n_threads
         with Workers(n_threads) as workers:
             return predict_topk(
@@ -103,30 +103,50 @@ class Model:
             )
         return choose_scale(self.reaches, recall)
 
+    def prepare(self, X: csr_matrix) -> csr_matrix:
+        """Features X (n, d) as the network was trained on them; see `prepare_features`."""
+        return prepare_features(X, self.config, self.network.feature_weights)
+
     def scores(self, X: csr_matrix, threads: int = 0) -> NDArray[np.float32]:
         """Logits of every label, dense (n, n_labels)."""
         with Workers(threads or self.config.n_threads) as workers:
-            return all_scores(self.network, prepare_features(X, self.config), workers)
+            return all_scores(self.network, self.prepare(X), workers)
 
 
-def prepare_features(X: csr_matrix, config: Config) -> csr_matrix:
-    """Scale every example to length 1 if the settings say so, without changing the caller's X."""
+def prepare_features(
+    X: csr_matrix, config: Config, weights: NDArray[np.float32] = UNWEIGHTED
+) -> csr_matrix:
+    """Weigh features, and scale every example to length 1, if the settings say so.
+
+    The caller's X (n, d) does not change. ``weights`` are a network's.
+    """
     if not config.normalize:
         return X
     ready = copy(X)  # the constructor's checks take a third as long as a prediction
     ready.data = X.data.copy()
-    scale_rows(ready)
+    scale_rows(ready, weights)
     return ready
 
 
-def scale_rows(X: csr_matrix) -> None:
-    """Scale every row to length 1, in place; rows of zeros stay."""
-    _scale(X.indptr, X.data)
+def scale_rows(X: csr_matrix, weights: NDArray[np.float32] = UNWEIGHTED) -> None:
+    """Multiply features by weights (d,), and scale every row to length 1, in place.
+
+    Rows of zeros stay, and with weights of shape (0,) features do.
+    """
+    _scale(X.indptr, X.indices, X.data, weights)
 
 
 @njit(cache=True, nogil=True)
-def _scale(indptr: NDArray[np.integer], values: NDArray[np.float32]) -> None:
-    """Divide the values of every row by the root of the sum of their squares."""
+def _scale(
+    indptr: NDArray[np.integer],
+    indices: NDArray[np.integer],
+    values: NDArray[np.float32],
+    weights: NDArray[np.float32],
+) -> None:
+    """Multiply by weights, if any; divide every row by the root of the sum of its squares."""
+    if len(weights):
+        for e in range(indptr[0], indptr[-1]):
+            values[e] *= weights[indices[e]]
     for i in range(len(indptr) - 1):
         total = 0.0
         for e in range(indptr[i], indptr[i + 1]):

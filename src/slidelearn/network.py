@@ -20,6 +20,7 @@ from slidelearn.small_rows import small_product
 from slidelearn.wide import Wide
 
 __all__ = [
+    "UNWEIGHTED",
     "Network",
     "Trace",
     "find_labels",
@@ -28,6 +29,9 @@ __all__ = [
     "retrieve_labels",
     "with_postings",
 ]
+
+
+UNWEIGHTED = np.empty(0, np.float32)  # weights of features that are all alike
 
 
 class Network(NamedTuple):
@@ -53,6 +57,8 @@ class Network(NamedTuple):
         Training examples that vote for their labels in predictions.
     margins : Margins or None
         A classifier of each label, which speaks against it in predictions.
+    feature_weights : float32 array of shape (n_features,) or (0,)
+        What features are multiplied by before an example is scaled to length 1; (0,) for nothing.
     """
 
     hidden: tuple[Layer, ...]
@@ -63,6 +69,7 @@ class Network(NamedTuple):
     postings: Postings | None = None
     memory: Memory | None = None
     margins: Margins | None = None
+    feature_weights: NDArray[np.float32] = UNWEIGHTED
 
     @property
     def n_features(self) -> int:

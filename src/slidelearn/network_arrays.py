@@ -19,7 +19,7 @@ from slidelearn.layers import Layer, Pairs
 from slidelearn.margins import Margins
 from slidelearn.memory import Memory, choose_probes, make_memory
 from slidelearn.model import Model
-from slidelearn.network import Network, with_postings
+from slidelearn.network import UNWEIGHTED, Network, with_postings
 from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
 from slidelearn.postings import Postings
 from slidelearn.small_rows import SmallRows
@@ -49,6 +49,8 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
     network = model.network
     arrays = name_layers(network)
     arrays |= {"inverse_propensity": model.inverse_propensity, "mean": network.mean}
+    if len(network.feature_weights):
+        arrays["feature_weights"] = network.feature_weights
     if network.wide is not None:
         arrays |= {f"wide.{part}": array for part, array in network.wide._asdict().items()}
     if network.margins is not None:
@@ -149,7 +151,12 @@ def read_network(
     margins = _read_margins(file, config, wide, (n_features, n_labels))
     mean = file.take("mean", np.float32, (widths[-1],))
     inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
-    network = Network(tuple(hidden), mean, output, wide, tuple(indexes), None, memory, margins)
+    weights = UNWEIGHTED
+    if config.relevance or config.rarity:
+        weights = file.take("feature_weights", np.float32, (n_features,))
+    network = Network(
+        tuple(hidden), mean, output, wide, tuple(indexes), None, memory, margins, weights
+    )
     if "postings.bias" not in file:  # the first versions left it out
         return with_postings(network), inverse_propensity
     bias = file.take("postings.bias", np.float32, (n_labels,))

@@ -140,6 +140,8 @@ def _dense_rules(X: csr_matrix) -> dict[str, Any]:
     rules: dict[str, Any] = {
         "hidden": [512],
         "normalize": False,
+        "relevance": 0.0,
+        "rarity": 0.0,
         "wide": 0.0,
         "neighbours": 0,
         "margin": 0.0,

@@ -1,6 +1,5 @@
 """The start: output neurons begin where the examples of their labels are."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
 from slidelearn.csr import count_ids, slice_rows
-from slidelearn.doubt import Centroids, choose_doubt, trust
+from slidelearn.leave_one_out import trust
 from slidelearn.losses import Strata
 from slidelearn.network import Network, hidden_rows
 from slidelearn.rows import BIAS_INPUT, Rows, sparse_rows
@@ -19,11 +18,6 @@ from slidelearn.workers import Workers, pieces
 
 __all__ = ["OwnShare", "centre_hidden", "leave_out", "own_lengths", "start_network"]
 
-# Where centroids of few examples are to be trusted, the wide path starts at twice its length, which
-# training has no time to reach: P@1 on 77,180 functions with two to five examples each 44.5 and not
-# 38.3, on 32,000 passages (which page?) 10.8 and not 10.3. Elsewhere it costs: 30.6 and not 31.8 on
-# 40,000 of the calls. Twice the length of the deep path as well gains nothing more (43.6, 10.7).
-_SURE = 2.0
 _BLOCK = 2048  # examples whose hidden vectors are held at a time
 
 
@@ -61,29 +55,23 @@ class OwnShare(NamedTuple):
 
 def start_network(
     network: Network, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers
-) -> tuple[Network, OwnShare, Config]:
+) -> tuple[Network, OwnShare]:
     """Give the output neurons of labels Y (n, l) their start, and the wide path if there is one.
 
-    Returns the network, what its start holds of the examples, and the settings with those that
-    were chosen.
+    Returns the network, and what its start holds of the examples.
     """
     nothing = np.zeros(Y.shape[1], np.float32)
     counts = count_ids(Y.indices, Y.shape[1])
     own = OwnShare(nothing, nothing, (counts == 1) & config.starts_at_examples)
     if config.wide:
-        (wide, own_wide), longer = make_wide(X, Y, config.wide), 1.0
-        if config.doubt is None:
-            centroids = Centroids(wide, own_wide, counts, config.wide)
-            doubt = choose_doubt(centroids, X, Y, config, workers)
-            longer = _SURE if doubt < 1 else 1.0
-            config = replace(config, doubt=doubt, wide=longer * config.wide)
-        scale_labels(wide, own_wide, np.float32(longer) * trust(counts, config.doubt))
+        wide, own_wide = make_wide(X, Y, config.wide)
+        scale_labels(wide, own_wide, trust(counts, config.doubt))
         network, own = network._replace(wide=wide), own._replace(wide=own_wide)
     if config.start == "centroid":
         lengths = np.float32(config.temperature) * trust(counts, config.doubt)
         own = own._replace(deep=centroid_start(network, X, Y, lengths, workers))
     label_prior(network, counts, config.prior)
-    return network, own, config
+    return network, own
 
 
 @njit(cache=True, nogil=True)

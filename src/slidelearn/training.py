@@ -16,7 +16,7 @@ from slidelearn.csr import count_ids, slice_rows, take_rows
 from slidelearn.index import Schedule
 from slidelearn.margins import fit_margins, make_margins
 from slidelearn.memory import Memory, make_memory
-from slidelearn.network import Network, hidden_rows, make_network, with_postings
+from slidelearn.network import UNWEIGHTED, Network, hidden_rows, make_network, with_postings
 from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rivals import by_rival, find_rivals
 from slidelearn.rows import Rows, sparse_rows
@@ -132,8 +132,18 @@ class Trainer:
         self.moved = [np.zeros(layer.n_out, np.bool_) for layer in layers]
 
     @classmethod
-    def start(cls, config: Config, X: csr_matrix, Y: csr_matrix, workers: Workers) -> "Trainer":
-        """Make a network for the data and give it its start: centroids, wide path, tables."""
+    def start(
+        cls,
+        config: Config,
+        X: csr_matrix,
+        Y: csr_matrix,
+        workers: Workers,
+        feature_weights: NDArray[np.float32] = UNWEIGHTED,
+    ) -> "Trainer":
+        """Make a network for the data and give it its start: centroids, wide path, tables.
+
+        The examples X (n, d) are weighted already.
+        """
         began = time.perf_counter()
         rng = np.random.default_rng(config.seed)
         network = make_network(config, X.shape[1], Y.shape[1], rng)
@@ -154,8 +164,8 @@ class Trainer:
             )
 
         memory = workers.submit(remember)
-        network, trainer.own, trainer.config = start_network(network, config, X, Y, workers)
-        trainer.network = network._replace(memory=memory.result())
+        network, trainer.own = start_network(network, config, X, Y, workers)
+        trainer.network = network._replace(memory=memory.result(), feature_weights=feature_weights)
         counts = count_ids(Y.indices, Y.shape[1])
         trainer.prior = make_prior(counts, own=int(config.starts_at_examples))
         trainer.make_tables(X, workers)

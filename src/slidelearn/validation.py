@@ -47,11 +47,12 @@ class Check(NamedTuple):
         hashed = network.indexes[-1] is not None
         if self.Y is None and not hashed:
             return {}, []
-        exact = predict_topk(network, self.X, _K, exact=True, workers=workers).labels
+        X = prepare_features(self.X, trainer.config, network.feature_weights)
+        exact = predict_topk(network, X, _K, exact=True, workers=workers).labels
         measured: dict[str, float] = {}
         reaches: list[Reach] = []
         if hashed:
-            sample = slice_rows(self.X, 0, SAMPLE)
+            sample = slice_rows(X, 0, SAMPLE)
             if last:
                 reaches = measure_reaches(network, sample, exact[:SAMPLE], workers)
             found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
@@ -68,7 +69,7 @@ def make_check(
     """Choose what to measure: the validation examples, or a fixed sample of the training data."""
     if valid is None:
         X = take_rows(data.X, _sample(data.X.shape[0], SAMPLE, config.seed))
-        return Check(prepare_features(X, config), None, weights)
+        return Check(X, None, weights)
     valid = check_dataset(valid)
     if valid.X.shape[0] == 0:
         raise DataError("the validation data have 0 examples; give at least 1, or none of them")
@@ -80,7 +81,7 @@ def make_check(
     size = max(_SCORES // valid.Y.shape[1], SAMPLE)
     rows = _sample(valid.X.shape[0], size, config.seed)
     X, Y = take_rows(valid.X, rows), take_rows(valid.Y, rows)
-    return Check(prepare_features(X, config), Y, weights)
+    return Check(X, Y, weights)
 
 
 def _sample(n: int, size: int, seed: int) -> NDArray[np.int64]:
