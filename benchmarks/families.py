@@ -17,7 +17,7 @@ from benchmarks.problem import load_part, split_validation
 from slidelearn.config import TableConfig
 from slidelearn.fitting import fit_model
 from slidelearn.index import Lookup, NeuronIndex
-from slidelearn.model import Model, prepare_features
+from slidelearn.model import Model
 from slidelearn.network import hidden_rows
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.workers import Workers
@@ -103,7 +103,7 @@ def main() -> None:
     arguments = parser.parse_args()
     split = split_validation(load_part(arguments.dataset, "train"), arguments.limit)
     model = fit_model(split.train)
-    sample = [prepare_features(part.X[:_QUERIES], model.config) for part in split]
+    sample = [model.prepare(part.X[:_QUERIES]) for part in split]
     queries, h = (hidden_rows(model.network, sparse_rows(X)) for X in sample)
     compare(model, queries, h)
 

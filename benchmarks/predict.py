@@ -28,7 +28,7 @@ from slidelearn.datasets import load_dataset
 from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import pair_logits
 from slidelearn.metrics import report
-from slidelearn.model import Model, prepare_features
+from slidelearn.model import Model
 from slidelearn.model_file import load_model
 from slidelearn.network import hidden_rows
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, sparse_rows
@@ -93,7 +93,7 @@ def planted(n: int, width: int = 128) -> tuple[np.ndarray, np.ndarray]:
 
 def output_rows(model: Model, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The rows of a model's output layer, and hidden vectors of test examples with the constant."""
-    X = prepare_features(load_dataset(path).X[:_QUERIES], model.config)
+    X = model.prepare(load_dataset(path).X[:_QUERIES])
     h = hidden_rows(model.network, sparse_rows(X))
     return np.asarray(model.network.output.weight), np.ascontiguousarray(h.matrix())
 

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.problem import load_part
 from slidelearn import step as step_module
+from slidelearn.choosing import choose_start
 from slidelearn.compiling import compile_kernels
 from slidelearn.datasets import Dataset
 from slidelearn.model import prepare_features
@@ -175,9 +176,11 @@ def main() -> None:
     hidden = {} if options.hidden is None else {"hidden": [options.hidden]}
     config = choose_config(data.X, data.Y, {"threads": 1} | hidden)
     compile_kernels(config, data.X.shape[1], data.Y.shape[1])
-    data = data._replace(X=prepare_features(data.X, config))
+    X = prepare_features(data.X, config)
     with Workers(2) as workers:
-        trainer = Trainer.start(config, data.X, data.Y, workers)
+        config, weights = choose_start(X, data.Y, config, workers)
+        data = data._replace(X=prepare_features(X, config, weights))
+        trainer = Trainer.start(config, data.X, data.Y, workers, weights)
     rates = measure_rates(data.Y.shape[1], config.hidden[-1] + 1)
     count_work(trainer, data, 10)
     before = trainer.seconds

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.errors import SlideError
 from slidelearn.index import NeuronIndex
-from slidelearn.model import Model, prepare_features
+from slidelearn.model import Model
 from slidelearn.network import hidden_rows
 from slidelearn.rows import Rows, sparse_rows
 
@@ -22,7 +22,7 @@ _GREY, _HIT, _ACTIVE = "#e4e4e4", "#e8590c", "#1864ab"
 
 def hidden_activations(model: Model, X: csr_matrix) -> Rows:
     """Hidden activations of images X (n, 256); of a hashed layer, those that were computed."""
-    return hidden_rows(model.network, sparse_rows(prepare_features(X, model.config)))
+    return hidden_rows(model.network, sparse_rows(model.prepare(X)))
 
 
 class Search(NamedTuple):
@@ -63,7 +63,7 @@ def search(model: Model, image: NDArray[np.float32], digit: int) -> Search:
     logits = np.full(model.network.n_labels, np.nan, np.float32)
     labels = found.labels[0][found.labels[0] >= 0]
     logits[labels] = found.scores[0, : len(labels)]
-    pixels = prepare_features(X, model.config).toarray()
+    pixels = model.prepare(X).toarray()
     h1 = _buckets(first, pixels, first.train_size.probes)
     h2 = _buckets(second, rows.csr().toarray(), second.predict_size.probes)
     return Search(image, digit, h1, h2, activations, logits)

@@ -335,19 +335,45 @@ def left_out_scores(X, Y, length, prior, doubt):
     return scores
 
 
-def choose_doubt(X, Y, length, prior):
-    """The first doubt that finds the labels of left out examples as well as the best does."""
-    sums, doubts = [], (3, 1, 0.3, 0)
-    for doubt in doubts:
-        scores = left_out_scores(X, Y, length, prior, doubt)
-        hit = np.zeros((len(X), 5))
-        for i in range(len(X)):
-            labels = np.lexsort((np.arange(Y.shape[1]), -scores[i]))[:5]
-            hit[i, : len(labels)] = Y[i, labels] * np.isfinite(scores[i, labels])
-        sums.append(sum(hit[:, :k].sum(axis=1) / k for k in (1, 3, 5)))
+def feature_values(X, Y, expected=2):
+    """Relevance and rarity of every feature of X (n, d): see `slidelearn.weighting`."""
+    there, (n, d) = X != 0, X.shape
+    shared, met = np.zeros(d), np.zeros(d)
+    for label in Y.T > 0:
+        own = np.flatnonzero(label)
+        for i in own if len(own) > 1 else []:
+            others = own[own != i]
+            met += there[i]
+            shared += there[i] * there[others].mean(axis=0)
+    share = np.maximum(there.sum(axis=0), 1) / n
+    rarity = np.sqrt(np.log(1 + 1 / share))
+    if shared.sum() == 0:
+        return np.ones(d), rarity
+    again = (shared + expected * shared.sum() / met.sum()) / (met + expected)
+    return np.sqrt(np.log(1 + again / share)) / rarity, rarity
+
+
+def weighted(X, weights):
+    """Features times their weights, every example at length 1."""
+    lengths = np.linalg.norm(X * weights, axis=1, keepdims=True)
+    return np.divide(X * weights, lengths, out=np.zeros_like(X), where=lengths > 0)
+
+
+def left_out_precisions(X, Y, length, prior, doubt):
+    """P@1, P@3 and P@5 of every example among centroids of the others, summed up."""
+    scores = left_out_scores(X, Y, length, prior, doubt)
+    hit = np.zeros((len(X), 5))
+    for i in range(len(X)):
+        labels = np.lexsort((np.arange(Y.shape[1]), -scores[i]))[:5]
+        hit[i, : len(labels)] = Y[i, labels] * np.isfinite(scores[i, labels])
+    return sum(hit[:, :k].sum(axis=1) / k for k in (1, 3, 5))
+
+
+def first_as_good(sums):
+    """The first row of sums that misses the largest total by two standard errors or less."""
     behind = sums[np.argmax(np.sum(sums, axis=1))] - np.array(sums)
-    as_good = behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(len(X))
-    return doubts[int(np.argmax(as_good))]
+    as_good = behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(len(behind[0]))
+    return int(np.argmax(as_good))
 
 
 def centroid_start(H, Y, temperature):

@@ -204,7 +204,7 @@ def test_output_neurons_start_at_centroids_of_centred_hidden_vectors():
         network = Trainer.start(config, X, Y, workers).network
         again = centre_hidden(network._replace(mean=np.zeros(12, np.float32)), X)
         again.output.weight[:] = 0
-        again, *_ = start_network(again, config, X, Y, workers)
+        again, _ = start_network(again, config, X, Y, workers)
     weights = [network.hidden[0].weight.T.astype(float), np.zeros((40, 13))]
     zeros = np.zeros(12)
     (_, raw), _ = naive.forward(weights, [None], zeros, X.toarray().astype(float))
@@ -220,7 +220,7 @@ def test_output_neurons_start_at_centroids_of_centred_hidden_vectors():
 
 def test_an_examples_own_part_of_the_start_is_what_it_added():
     X, Y = random_features(60, 20), with_lone_label(random_labels(60, 15))
-    config = Config(hidden=(12,), tail=5, normalize=False)
+    config = Config(hidden=(12,), tail=5, normalize=False, doubt=1.0)
     with Workers(1) as workers:
         trainer = Trainer.start(config, X, Y, workers)
     network, own = trainer.network, trainer.own
