@@ -99,9 +99,40 @@ class Columns(NamedTuple):
 
 
 def columns_of(X: csr_matrix) -> Columns:
-    """Turn a batch of examples X (n, n_features) around."""
-    turned = X.tocsc()
-    return Columns(turned.indptr, turned.indices, turned.data)
+    """Turn a batch of examples X (n, n_features) around.
+
+    Examples
+    --------
+    >>> columns = columns_of(csr_matrix(np.array([[1, 2], [0, 3]], np.float32)))
+    >>> columns.indptr.tolist(), columns.examples.tolist(), columns.values.tolist()
+    ([0, 1, 3], [0, 0, 1], [1.0, 2.0, 3.0])
+    """
+    indptr = np.zeros(X.shape[1] + 1, np.int32)
+    examples, values = np.empty(X.nnz, np.int32), np.empty(X.nnz, np.float32)
+    _turn(sparse_rows(X), indptr, examples, values)
+    return Columns(indptr, examples, values)
+
+
+@njit(cache=True, nogil=True)
+def _turn(
+    x: Rows,
+    indptr: NDArray[np.int32],
+    examples: NDArray[np.int32],
+    values: NDArray[np.float32],
+) -> None:
+    """Sort entries by feature: examples, values (nnz,), from indptr (n_features + 1,) of zeros."""
+    for f in x.indices:
+        indptr[f + 1] += 1
+    for f in range(x.width):
+        indptr[f + 1] += indptr[f]
+    for i in range(len(x.indptr) - 1):
+        for e in range(x.indptr[i], x.indptr[i + 1]):
+            place = indptr[x.indices[e]]
+            examples[place], values[place] = i, x.values[e]
+            indptr[x.indices[e]] += 1
+    for f in range(x.width, 0, -1):
+        indptr[f] = indptr[f - 1]
+    indptr[0] = 0
 
 
 def make_wide(X: csr_matrix, Y: csr_matrix, length: float) -> tuple[Wide, NDArray[np.float32]]:
