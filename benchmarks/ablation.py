@@ -126,6 +126,7 @@ def variants(config: Config, n: int, n_labels: int) -> dict[str, Variant]:
         "no co-occurrence": Variant({"cooccurrence": 0.0}),
         "no calibration": Variant({"calibration": 0}),
         "no prior": Variant({"prior": 0.0, "prior_lr": 0.0}),
+        "features unweighted": Variant({"relevance": 0.0, "rarity": 0.0}),
         "random start": Variant({"start": "random"}),
         f"hidden {width // 2}": Variant({"hidden": [width // 2]}),
         f"hidden {2 * width}": Variant({"hidden": [2 * width]}),

@@ -21,7 +21,7 @@ from slidelearn.rows import Rows, sparse_rows
 from slidelearn.wide import columns_of
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["first_as_good", "inverse_lengths", "rank_left_out", "trust"]
+__all__ = ["USUAL_DOUBT", "first_as_good", "inverse_lengths", "rank_left_out", "trust"]
 
 USUAL_DOUBT = 3.0  # where nobody chose one
 _EXAMPLES = 1000
