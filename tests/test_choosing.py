@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 import naive
 from batches import label_matrix, random_features, random_labels
 from slidelearn.choosing import choose_start
+from slidelearn.compacting import compact_model
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.errors import ModelError
@@ -178,6 +179,7 @@ def test_a_model_weighs_what_it_is_asked(tmp_path):
     save_model(model, tmp_path / "m")
     loaded = load_model(tmp_path / "m")
     assert np.array_equal(loaded.scores(X), model.scores(X))
+    assert np.array_equal(compact_model(loaded, "int8").network.feature_weights, weights)
     more = continue_model(model, data, epochs=1)
     assert np.array_equal(more.network.feature_weights, weights)
 
