@@ -92,7 +92,7 @@ def test_left_out_examples_rank_labels_as_the_oracles_do(seed):
 
 
 @pytest.mark.nojit
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_the_choice_is_the_oracles(seed):
     X = prepare_features(abs(random_features(60, 25, seed, density=0.2)), Config())
     Y = random_labels(60, 4 + 8 * seed, seed)
@@ -203,7 +203,7 @@ def test_many_labels_that_are_seldom_right_are_not():
     rng = np.random.default_rng(1)
     wrong = rng.random(2400) < 0.5
     labels = np.where(wrong, rng.integers(20, 620, 2400), Y.indices)
-    assert choose_doubt(X, label_matrix(labels[:, None], 620)) in (3, 10)
+    assert choose_doubt(X, label_matrix(labels[:, None], 620)) == 3
 
 
 def test_threads_do_not_change_the_choice():
