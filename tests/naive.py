@@ -359,9 +359,12 @@ def weighted(X, weights):
     return np.divide(X * weights, lengths, out=np.zeros_like(X), where=lengths > 0)
 
 
-def left_out_precisions(X, Y, length, prior, doubt):
-    """P@1, P@3 and P@5 of every example among centroids of the others, summed up."""
-    scores = left_out_scores(X, Y, length, prior, doubt)
+def left_out_precisions(X, Y, length, prior, doubt, more=0.0):
+    """P@1, P@3 and P@5 of every example among centroids of the others, summed up.
+
+    ``more`` (n, N) is added to the scores.
+    """
+    scores = left_out_scores(X, Y, length, prior, doubt) + more
     hit = np.zeros((len(X), 5))
     for i in range(len(X)):
         labels = np.lexsort((np.arange(Y.shape[1]), -scores[i]))[:5]
@@ -406,15 +409,19 @@ def rebuild_steps(first, decay, n_steps):
 # --- the memory
 
 
-def votes(X, Y, x, limit, strength, sharpness=8):
-    """What every label of one example x gains from its nearest examples X, labels Y."""
+def votes(X, Y, x, limit, strength, twin=0.0, sharpness=8):
+    """What every label of one example x gains from its nearest examples X, labels Y.
+
+    What has an example at a cosine of c loses c to the power of ``sharpness``, times ``twin``.
+    """
     cosines = X @ x
     near = [i for i in np.argsort(-cosines, kind="stable")[:limit] if cosines[i] > 0]
-    gains = np.zeros(Y.shape[1])
+    gains, repeats = np.zeros(Y.shape[1]), np.zeros(Y.shape[1])
     for i in near:
         gains[Y[i] > 0] += (cosines[i] / cosines[near[0]]) ** sharpness
+        repeats[Y[i] > 0] = np.maximum(repeats[Y[i] > 0], min(cosines[i], 1) ** sharpness)
     total = sum((cosines[i] / cosines[near[0]]) ** sharpness for i in near)
-    return strength * gains / total if near else gains
+    return strength * gains / total - twin * repeats if near else gains
 
 
 # --- co-occurrence

@@ -10,7 +10,7 @@ from slidelearn.calibration import Strengths, choose_strengths, hold_out, with_s
 from slidelearn.cooccurrence import count_cooccurrence
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
-from slidelearn.memory import find_votes, room_for_votes
+from slidelearn.memory import Worth, find_votes, room_for_votes
 from slidelearn.metrics import report
 from slidelearn.model_file import load_model, save_model
 from slidelearn.predicting import predict_topk
@@ -68,17 +68,20 @@ def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, 
     votes, margins, frequencies = (0.5, 6.0), (0.25, 1.0, 40.0), (0.0, 6.0, -3.0)
     monkeypatch.setattr(calibration, "_VOTES", votes)
     monkeypatch.setattr(calibration, "_MARGINS", margins)
+    monkeypatch.setattr(calibration, "TWINS", (0.0, 9.0))
     monkeypatch.setattr(calibration, "_FREQUENCIES", frequencies)
     monkeypatch.setattr(calibration, "_COOCCURRENCES", (0.0, 5.0))
     network, X, Y = disturbed(model.network), problem.X[:150], problem.Y[:150]
     together = count_cooccurrence(csr_matrix(np.eye(40) + np.eye(40, k=1)), 0.7)
     network = network._replace(memory=network.memory._replace(cooccurrence=together))
     counts = np.random.default_rng(1).integers(0, 50, Y.shape[1])
-    present = network.memory.strength, network.margins.strength
+    present = network.memory.worth.vote, network.margins.strength
+    pairs = [present, *product(votes, margins)]
     with Workers(threads) as workers:
         chosen = choose_strengths(network, counts, X, Y, workers)
         for choices in (
-            [Strengths(*pair, 0.0, 0.0) for pair in [present, *product(votes, margins)]],
+            [Strengths(vote, 0.0, margin, 0.0, 0.0) for vote, margin in pairs],
+            [chosen._replace(twin=t, frequency=0.0, cooccurrence=0.0) for t in (0.0, 9.0)],
             [chosen._replace(frequency=f, cooccurrence=0.0) for f in frequencies],
             [chosen._replace(cooccurrence=strength) for strength in (0.7, 0.0, 5.0)],
         ):
@@ -94,17 +97,17 @@ def test_the_choice_is_the_best_of_all_predictions(problem, model, monkeypatch, 
 
 def test_the_strengths_stay_where_nothing_tells_them_apart(problem, model):
     nothing = csr_matrix(problem.Y.shape, dtype=problem.Y.dtype)
-    network = model.network._replace(memory=model.network.memory._replace(strength=2.5))
+    network = model.network._replace(memory=model.network.memory._replace(worth=Worth(2.5, 0.7)))
     counts = np.ones(nothing.shape[1], np.int64)
     with Workers(1) as workers:
         chosen = choose_strengths(network, counts, problem.X, nothing, workers)
-    assert chosen == (2.5, network.margins.strength, 0.0, 0.0)
+    assert chosen == (2.5, 0.7, network.margins.strength, 0.0, 0.0)
 
 
 def test_a_fit_chooses_strengths_and_remembers_every_example(problem, model, tmp_path):
     network = model.network
     assert len(network.memory.labels.indptr) - 1 == 600
-    assert network.memory.strength == model.config.vote
+    assert network.memory.worth == (model.config.vote, model.config.twin)
     assert network.margins.strength == model.config.margin
     assert model.facts["n_examples"] == 600
     save_model(model, tmp_path)
@@ -153,9 +156,9 @@ def test_without_votes_or_margins_or_tables_nothing_is_chosen(problem, settings)
 
 def test_more_examples_keep_the_strengths(problem):
     model = fit_model(problem, PLAN)
-    chosen = model.config.vote, model.config.margin
+    chosen = (model.config.vote, model.config.twin), model.config.margin
     more = continue_model(model, problem, epochs=1)
-    assert (more.network.memory.strength, more.network.margins.strength) == chosen
+    assert (more.network.memory.worth, more.network.margins.strength) == chosen
     assert len(more.network.memory.labels.indptr) - 1 == 1200
 
 

@@ -15,7 +15,7 @@ from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.layers import Pairs
 from slidelearn.margins import fit_margins, make_margins
-from slidelearn.memory import make_memory
+from slidelearn.memory import Worth, make_memory
 from slidelearn.model import scale_rows
 from slidelearn.rivals import by_rival, find_rivals, keep_rivals
 from slidelearn.sampling import Tail, join_strata
@@ -121,7 +121,7 @@ def test_rivals_are_the_wrong_neurons_of_largest_logits(seed, size, n_tail):
 def test_rivals_are_what_near_examples_have_and_the_example_has_not(size):
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
     with Workers(2) as workers:
-        got = find_rivals(make_memory(X, Y, limit=5, strength=2.0), X, Y, size, workers)
+        got = find_rivals(make_memory(X, Y, limit=5, worth=Worth(2.0, 0.0)), X, Y, size, workers)
     for i, own in enumerate(label_lists(Y)):
         shares = naive.votes(X.toarray(), Y.toarray(), X[i].toarray().ravel(), 5, 1.0)
         voted = [n for n in np.flatnonzero(shares) if n not in own]
@@ -133,7 +133,7 @@ def test_rivals_are_what_near_examples_have_and_the_example_has_not(size):
 
 def test_among_many_examples_fewer_neighbours_name_the_rivals(monkeypatch):
     X, Y = random_features(N, D, 1), random_labels(N, N_LABELS, 1)
-    memory = make_memory(X, Y, limit=5, strength=2.0)
+    memory = make_memory(X, Y, limit=5, worth=Worth(2.0, 0.0))
     with Workers(1) as workers:
         of_nearest = find_rivals(memory._replace(limit=2), X, Y, 3, workers)
         monkeypatch.setattr(rivals_module, "_MANY", N)

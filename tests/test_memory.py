@@ -10,11 +10,12 @@ from batches import random_features, random_labels
 from slidelearn import memory as memory_module
 from slidelearn.layers import Pairs
 from slidelearn.memory import (
+    Worth,
     add_block_votes,
-    add_pair_votes,
     extend_memory,
     find_votes,
     make_memory,
+    place_votes,
     room_for_votes,
 )
 from slidelearn.rows import sparse_rows
@@ -43,7 +44,7 @@ def test_the_nearest_examples_vote_for_their_labels(seed, limit, scale, signed):
     Q = random_features(12, D, seed + 1)
     if signed:
         X.data *= np.random.default_rng(seed).choice(np.float32([-1, 1]), X.nnz)
-    memory = make_memory(X, Y, limit=limit, strength=3.0)
+    memory = make_memory(X, Y, limit=limit, worth=Worth(3.0, 0.0))
     got = dense_votes(votes_of(memory, sparse_rows(Q)), 12)
     for i in range(12):
         ref = naive.votes(X.toarray(), Y.toarray(), Q[i].toarray().ravel(), limit, 1.0)
@@ -53,22 +54,24 @@ def test_the_nearest_examples_vote_for_their_labels(seed, limit, scale, signed):
 @pytest.mark.nojit
 def test_votes_are_added_to_pairs_and_to_blocks_alike():
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
-    votes = votes_of(make_memory(X, Y, limit=5, strength=2.0), sparse_rows(X))
-    ref = dense_votes(votes, N)
+    votes = votes_of(make_memory(X, Y, limit=5, worth=Worth(2.0, 0.0)), sparse_rows(X))
+    rows = X.toarray()
+    ref = np.array([naive.votes(rows, Y.toarray(), x, 5, 3.0, 0.9) for x in rows])
     everything = Pairs(np.arange(N + 1) * N_LABELS, np.tile(np.arange(N_LABELS, dtype=np.int32), N))
-    logits = np.ones(N * N_LABELS, np.float32)
-    add_pair_votes(votes, everything, logits)
-    assert_allclose(logits.reshape(N, -1), 1 + ref)
+    shares, twins = place_votes(votes, everything)
+    assert_allclose((3 * shares - 0.9 * twins).reshape(N, -1), ref, rtol=1e-4, atol=1e-5)
     blocks = np.ones((N, N_LABELS), np.float32)
     for first in range(0, N_LABELS, 4):
-        add_block_votes(votes, 3.0, first, blocks[:, first : first + 4])
-    assert_allclose(blocks, 1 + 3 * ref, rtol=1e-6)
+        add_block_votes(votes, Worth(3.0, 0.9), first, blocks[:, first : first + 4])
+    assert_allclose(blocks, 1 + ref, rtol=1e-4, atol=1e-5)
 
 
 def test_an_example_finds_itself_although_buckets_are_cut(monkeypatch):
     monkeypatch.setattr(memory_module, "PER_FEATURE", 2)
     X, Y = csr_matrix(np.eye(N, dtype=np.float32)), random_labels(N, N_LABELS)
-    votes = dense_votes(votes_of(make_memory(X, Y, limit=1, strength=1.0), sparse_rows(X)), N)
+    votes = dense_votes(
+        votes_of(make_memory(X, Y, limit=1, worth=Worth(1.0, 0.0)), sparse_rows(X)), N
+    )
     assert_allclose(votes, Y.toarray())
 
 
@@ -76,9 +79,11 @@ def test_examples_without_features_or_neighbours_gain_nothing():
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
     nothing = csr_matrix((3, D), dtype=np.float32)
     assert not dense_votes(
-        votes_of(make_memory(X, Y, limit=4, strength=2.0), sparse_rows(nothing)), 3
+        votes_of(make_memory(X, Y, limit=4, worth=Worth(2.0, 0.0)), sparse_rows(nothing)), 3
     ).any()
-    forgetful = make_memory(nothing, csr_matrix((3, N_LABELS), dtype=np.uint8), limit=4, strength=2)
+    forgetful = make_memory(
+        nothing, csr_matrix((3, N_LABELS), dtype=np.uint8), limit=4, worth=Worth(2.0, 0.0)
+    )
     assert not dense_votes(votes_of(forgetful, sparse_rows(X)), N).any()
 
 
@@ -89,7 +94,7 @@ def test_an_extended_memory_is_that_of_all_examples(seed, n_known, size, cooccur
     X, labels = random_features(N, D, seed), random_labels(N, N_LABELS, seed).toarray()
     labels[:n_known, N_LABELS // 2 :] = 0  # those that only the new examples have
     Y = csr_matrix(labels)
-    strengths = {"limit": 4, "strength": 2.0, "cooccurrence": cooccurrence}
+    strengths = {"limit": 4, "worth": Worth(2.0, 0.5), "cooccurrence": cooccurrence}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory_module, "PER_FEATURE", size)
         patch.setattr(memory_module, "_COMMON", 2 * size)

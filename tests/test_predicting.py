@@ -169,6 +169,22 @@ def test_the_memory_votes(exact):
 
 
 @pytest.mark.parametrize("exact", [True, False])
+def test_votes_of_twins_count_against_their_labels(exact):
+    """Every example is its own nearest here."""
+    options = {"tables": EVERY_NEURON, "neighbours": 3, "vote": 2.0, "twin": 9.0, "cooccurrence": 0}
+    network, _, X = started(**options)
+    Y = random_labels(N, N_LABELS)
+    plain = scores_of(network._replace(memory=None), X)
+    rows = X.toarray()
+    votes = np.array([naive.votes(rows, Y.toarray(), x, 3, 2.0, 9.0) for x in rows])
+    assert votes.min() < -5
+    top = predict(network, X, N_LABELS, exact=exact)
+    placed = np.take_along_axis(plain + votes, top.labels, 1)
+    assert_allclose(top.scores, placed, rtol=1e-3, atol=1e-3)
+    assert_allclose(scores_of(network, X), plain + votes, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("exact", [True, False])
 def test_the_best_labels_gain_by_their_company(exact):
     options = {"tables": EVERY_NEURON, "neighbours": 3, "cooccurrence": 2.0}
     network, _, X = started(**options)

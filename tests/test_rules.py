@@ -66,6 +66,9 @@ def test_many_examples_spare_some_for_calibration():
         assert config_of(400_000, 5000, 3000, {name: 0}).calibration == 0
     assert config_of(400_000, 5000, 3000, {"vote": 2.0, "calibration": 7}).calibration == 7
     assert config_of(400_000, 5000, 3000, {"cooccurrence": 0.7}).calibration == 0
+    assert config_of(400_000, 5000, 3000, {"twin": 2.0}).calibration == 0
+    assert config_of(400_000, 5000, 3000).twin == 0
+    assert config_of(40_000, 5000, 3000).twin is None
     assert config_of(400_000, 5000, 3000, {"cooccurrence": 0}).calibration == 4000
 
 

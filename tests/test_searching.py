@@ -9,6 +9,7 @@ from batches import random_features, random_labels
 from slidelearn.config import Config
 from slidelearn.layers import Pairs
 from slidelearn.margins import make_margins
+from slidelearn.memory import Worth
 from slidelearn.network import find_labels, hidden_rows
 from slidelearn.rows import BIAS_INPUT, sparse_rows
 from slidelearn.scoring import _keep
@@ -19,12 +20,12 @@ from slidelearn.workers import Workers
 N, D, N_LABELS = 60, 20, 40
 
 
-def started(seed=0, **tables):
+def started(seed=0, twin=0.0, **tables):
     """A network with every path, none of them at zero, and examples."""
     X, Y = random_features(N, D, seed), random_labels(N, N_LABELS, seed)
     tables = {"predict_wide_limit": 12, "predict_limit": 4, "cap": N_LABELS} | tables
     config = Config.from_dict(
-        {"hidden": [12], "tail": 5, "neighbours": 6, "vote": 3.0, "cooccurrence": 0.0}
+        {"hidden": [12], "tail": 5, "neighbours": 6, "vote": 3.0, "twin": twin, "cooccurrence": 0.0}
         | {"seed": seed, "normalize": False, "tables": tables}
     )
     with Workers(1) as workers:
@@ -44,11 +45,11 @@ def searched(network, X, k):
 
 
 @pytest.mark.nojit
-@given(st.integers(0, 20), st.integers(1, 15), st.integers(1, 15))
+@given(st.integers(0, 20), st.integers(1, 15), st.integers(1, 15), st.sampled_from([0.0, 1.5]))
 @settings(deadline=None, max_examples=15)
-def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_scores):
+def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_scores, twin):
     k = 4
-    network, X = started(seed, predict_logits=n_logits, predict_scores=n_scores)
+    network, X = started(seed, twin, predict_logits=n_logits, predict_scores=n_scores)
     whole = score_retrieved(network, X)
     active, labels, scores = searched(network, X, k)
     x, index = sparse_rows(X), network.indexes[-1]
@@ -56,10 +57,11 @@ def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_sco
     found, _ = find_labels(network, x, h, index.predict_size)
     biases = BIAS_INPUT * network.output.weight[:, -1]
     logits = h.matrix() @ network.output.weight.T
-    totals, n_computed = whole.scores(3.0, 0.7), 0
+    totals, n_computed = whole.scores(Worth(3.0, twin), 0.7), 0
     for i in range(N):
         own = slice(*whole.pairs.indptr[i : i + 2])
-        neurons, votes = whole.pairs.neurons[own], 3.0 * whole.shares[own]
+        neurons = whole.pairs.neurons[own]
+        votes = 3.0 * whole.shares[own] - twin * whole.twins[own]
         place = slice(*found.pairs.indptr[i : i + 2])
         weights = dict(zip(found.pairs.neurons[place].tolist(), found.weights[place], strict=True))
         limits = max(n_logits, k), max(n_scores, k)

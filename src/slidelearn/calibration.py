@@ -15,6 +15,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.cooccurrence import CANDIDATES, Cooccurrence, rank_again
 from slidelearn.csr import slice_rows, take_rows
+from slidelearn.memory import Worth
 from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.network import Network
 from slidelearn.rows import BIAS_INPUT
@@ -23,9 +24,10 @@ from slidelearn.scratch import zeros
 from slidelearn.searching import score_retrieved
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["Strengths", "choose_strengths", "hold_out", "move_back", "with_strengths"]
+__all__ = ["TWINS", "Strengths", "choose_strengths", "hold_out", "move_back", "with_strengths"]
 
 _VOTES = (0.75, 1.5, 3.0, 5.0, 8.0)
+TWINS = (0.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 _MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
 _FREQUENCIES = (0.0, -1.0, -0.5, -0.2, -0.1, 0.1, 0.2, 0.3)
 _COOCCURRENCES = (0.0, 0.2, 0.4, 0.6, 0.8)
@@ -39,6 +41,8 @@ class Strengths(NamedTuple):
     ----------
     vote : float
         If all votes are for it.
+    twin : float
+        Where it has an example at a cosine of 1; subtracted.
     margin : float
         Where the margin of its classifier is 0; subtracted.
     frequency : float
@@ -48,6 +52,7 @@ class Strengths(NamedTuple):
     """
 
     vote: float
+    twin: float
     margin: float
     frequency: float
     cooccurrence: float
@@ -102,8 +107,8 @@ def choose_strengths(
 ) -> Strengths:
     """Choose the strengths with the largest mean of P@1, P@3 and P@5.
 
-    Those of votes and margins come first, then that of frequency, then that of co-occurrence; all
-    but frequency's stay if no others are better.
+    Those of votes and margins come first, then that of twins, of frequency and of co-occurrence;
+    all but frequency's stay if no others are better.
 
     Parameters
     ----------
@@ -136,8 +141,10 @@ def choose_strengths(
         sums = np.sum(workers.map(measure, pieces(len(parts), 1)), axis=0)
         return choices[int(np.argmax(sums))]
 
-    pairs = [(memory.strength, margins.strength), *product(_VOTES, _MARGINS)]
-    chosen = best([Strengths(*pair, 0.0, 0.0) for pair in pairs])
+    (vote, twin), margin = memory.worth, margins.strength
+    pairs = [(vote, margin), *product(_VOTES, _MARGINS)]
+    chosen = best([Strengths(vote, twin, margin, 0.0, 0.0) for vote, margin in pairs])
+    chosen = best([chosen._replace(twin=twin) for twin in (twin, *TWINS)])
     chosen = best([chosen._replace(frequency=frequency) for frequency in _FREQUENCIES])
     if not together.strength:
         return chosen
@@ -156,7 +163,7 @@ def _precision(
     width = CANDIDATES if choice.cooccurrence else max(RANKS)
     labels = np.full((Y.shape[0], width), -1, np.int64)
     best = np.full(labels.shape, -np.inf, np.float32)
-    scores = found.scores(choice.vote, choice.margin)
+    scores = found.scores(Worth(choice.vote, choice.twin), choice.margin)
     scores += np.float32(choice.frequency) * logarithms[found.pairs.neurons]
     keep_best(found.pairs, scores, labels, best)
     if choice.cooccurrence:
@@ -175,9 +182,10 @@ def with_strengths(network: Network, strengths: Strengths, counts: NDArray[np.in
     bias += np.float32(strengths.frequency / BIAS_INPUT) * np.log1p(counts).astype(np.float32)
     if postings is not None:
         postings = postings._replace(bias=BIAS_INPUT * bias)
+    worth = Worth(strengths.vote, strengths.twin)
     together = memory.cooccurrence._replace(strength=strengths.cooccurrence)
     return network._replace(
-        memory=memory._replace(strength=strengths.vote, cooccurrence=together),
+        memory=memory._replace(worth=worth, cooccurrence=together),
         margins=margins._replace(strength=strengths.margin),
         postings=postings,
     )

@@ -112,6 +112,10 @@ class Config:
         Most training examples that vote for their labels in a prediction; 0 for none.
     vote : float
         What a label's logit gains if all votes are for it.
+    twin : float or None
+        What a label's logit loses where one of its training examples has a cosine of 1; at a cosine
+        of c, the 8th power of c of that. None: what suits the training data, as far as the start
+        tells.
     cooccurrence : float
         What a label's logit gains for each unit of the logarithm of 1 + 100 times its chance, as
         the company that it kept in the training examples has it; 0 for nothing.
@@ -123,9 +127,9 @@ class Config:
         Labels that every example is a negative of in their fit: at most so many that training
         confused with its own, and as many that examples near it have.
     calibration : int
-        Examples that training leaves out, on which ``vote``, ``margin`` and ``cooccurrence`` are
-        chosen in the end; 0 keeps them as they are. Without votes, margins or tables none are
-        left out.
+        Examples that training leaves out, on which ``vote``, ``twin``, ``margin`` and
+        ``cooccurrence`` are chosen in the end; 0 keeps them as they are. Without votes, margins or
+        tables none are left out.
     normalize : bool
         Scale every example's features to length 1.
     relevance, rarity : float or None
@@ -158,6 +162,7 @@ class Config:
     wide: float = 30.0
     neighbours: int = 50
     vote: float = 1.5
+    twin: float | None = None
     cooccurrence: float = 0.4
     margin: float = 1.0
     margin_cost: float = 0.5
@@ -201,7 +206,8 @@ class Config:
             "margin_cost",
         ):
             _check_range(name, getattr(self, name), 0, 1e6)
-        _check_range("doubt", self.doubt or 0, 0, 1e6)
+        for name in ("doubt", "twin"):
+            _check_range(name, getattr(self, name) or 0, 0, 1e6)
         for name in ("relevance", "rarity"):
             _check_range(name, getattr(self, name) or 0, 0, 10)
         for name in ("dropout", "input_dropout"):

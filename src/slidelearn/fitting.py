@@ -29,6 +29,7 @@ from slidelearn.rows import features_of
 from slidelearn.rules import choose_config
 from slidelearn.training import EpochReport, Progress, Trainer
 from slidelearn.trimming import trim_memory
+from slidelearn.twins import choose_twin
 from slidelearn.validation import SAMPLE, Check, make_check
 from slidelearn.workers import Workers
 
@@ -248,6 +249,7 @@ def _start(config: Config, ready: Dataset, whole: Dataset | None, workers: Worke
     config, weights = choose_start(ready.X, ready.Y, config, workers)
     if len(weights):
         scale_rows((whole or ready).X, weights)
+    config = choose_twin(ready.X, ready.Y, config, workers)
     trainer = Trainer.start(config, ready.X, ready.Y, workers, weights)
     trainer.seconds = time.perf_counter() - began
     return trainer

@@ -21,7 +21,15 @@ from slidelearn.rows import Rows, sparse_rows
 from slidelearn.wide import columns_of
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["USUAL_DOUBT", "first_as_good", "inverse_lengths", "rank_left_out", "trust"]
+__all__ = [
+    "USUAL_DOUBT",
+    "asked_rows",
+    "best_left_out",
+    "first_as_good",
+    "inverse_lengths",
+    "rank_left_out",
+    "trust",
+]
 
 USUAL_DOUBT = 3.0  # where nobody chose one
 _EXAMPLES = 1000
@@ -105,15 +113,44 @@ def rank_left_out(
     float64 array of shape (n_metrics, n_doubts, n_asked)
         P@1, P@3 and P@5 of every example that asked, summed up.
     """
-    order = np.random.default_rng((config.seed, 5)).permutation(X.shape[0])
-    rows = np.sort(order[:_EXAMPLES])
+    labels, _ = best_left_out(
+        X, Y, config, workers, factors=factors, scales=scales, doubts=doubts, k=max(RANKS)
+    )
+    y = take_rows(Y, asked_rows(X.shape[0], config))
+    sums = [sum_precisions(hits(labels[:, v], y), axis=1) for v in range(labels.shape[1])]
+    return np.array(sums).reshape(factors.shape[1], len(doubts), y.shape[0])
+
+
+def asked_rows(n: int, config: Config) -> NDArray[np.int64]:
+    """Which of n examples ask: at most 1,000, ascending; the seed draws them."""
+    order = np.random.default_rng((config.seed, 5)).permutation(n)
+    return np.sort(order[:_EXAMPLES])
+
+
+def best_left_out(
+    X: csr_matrix,
+    Y: csr_matrix,
+    config: Config,
+    workers: Workers,
+    *,
+    factors: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    doubts: tuple[float, ...],
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Find the k best labels of every example that asks, and their scores.
+
+    Both are of shape (n_asked, n_metrics * n_doubts, k), best first, -1 and -inf where there are
+    fewer; see `rank_left_out`.
+    """
+    rows = asked_rows(X.shape[0], config)
     x, y = take_rows(X, rows), take_rows(Y, rows)
     counts = count_ids(Y.indices, Y.shape[1])
     examples = _Examples(sparse_rows(X), examples_of(Y), factors, scales)
     sample = _ask(x, examples_of(y), factors, scales[rows])
     weights = _weigh(int(counts.max(initial=0)), config.prior, doubts)
     length = np.float32(config.wide or Config.wide)
-    shape = len(rows), factors.shape[1] * len(doubts), max(RANKS)
+    shape = len(rows), factors.shape[1] * len(doubts), k
 
     def rank(first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         keys, labels = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int32)
@@ -122,10 +159,9 @@ def rank_left_out(
 
     parts = workers.map(rank, pieces(Y.shape[1], -(-Y.shape[1] // _RANGES)))
     keys, labels = (np.concatenate(part, axis=2) for part in zip(*parts, strict=True))
-    best = np.lexsort((labels, -keys))[:, :, : max(RANKS)]
+    best = np.lexsort((labels, -keys))[:, :, :k]
     top = np.take_along_axis(labels, best, axis=2).astype(np.int64)
-    sums = [sum_precisions(hits(top[:, v], y), axis=1) for v in range(shape[1])]
-    return np.array(sums).reshape(factors.shape[1], len(doubts), len(rows))
+    return top, np.take_along_axis(keys, best, axis=2)
 
 
 def first_as_good(sums: NDArray[np.float64]) -> int:

@@ -29,11 +29,11 @@ __all__ = [
     "Memory",
     "Votes",
     "add_block_votes",
-    "add_pair_votes",
     "choose_probes",
     "extend_memory",
     "find_votes",
     "make_memory",
+    "place_votes",
     "room_for_votes",
 ]
 
@@ -47,6 +47,16 @@ _COMMON = 8 * PER_FEATURE
 _MANY = 50_000
 _PROBES = 16
 _SHARPNESS = 8  # power of a neighbour's cosine that is its weight
+
+
+class Worth(NamedTuple):
+    """What a label's logit gains if all votes are for it, and loses where it has a twin.
+
+    A twin is an example with a cosine of 1. At a cosine of c it loses the 8th power of c of that.
+    """
+
+    vote: float
+    twin: float
 
 
 class Memory(NamedTuple):
@@ -66,8 +76,8 @@ class Memory(NamedTuple):
         Most examples that vote.
     probes : int
         Most features of an example that its nearest are looked up by, the largest.
-    strength : float
-        What a label's logit gains if all votes are for it.
+    worth : Worth
+        What votes and twins weigh.
     cooccurrence : Cooccurrence
         Which labels the examples have together.
     """
@@ -78,7 +88,7 @@ class Memory(NamedTuple):
     n_labels: int
     limit: int
     probes: int
-    strength: float
+    worth: Worth
     cooccurrence: Cooccurrence
 
 
@@ -91,14 +101,17 @@ class Votes(NamedTuple):
         The labels that were voted for, ascending in an example.
     shares : float32 array of shape (n_pairs,)
         Which share of the votes was for them.
+    twins : float32 array of shape (n_pairs,)
+        The 8th power of the largest cosine that one of their examples has, at most 1.
     """
 
     pairs: Pairs
     shares: NDArray[np.float32]
+    twins: NDArray[np.float32]
 
 
 def make_memory(
-    X: csr_matrix, Y: csr_matrix, *, limit: int, strength: float, cooccurrence: float = 0.0
+    X: csr_matrix, Y: csr_matrix, *, limit: int, worth: Worth, cooccurrence: float = 0.0
 ) -> Memory:
     """Remember examples X (n, d), of length 1, with their labels Y (n, l).
 
@@ -107,7 +120,7 @@ def make_memory(
     Examples
     --------
     >>> X = csr_matrix(np.array([[1, 0], [0.6, 0.8]], np.float32))
-    >>> memory = make_memory(X, csr_matrix([[1, 0], [0, 1]]), limit=1, strength=2.0)
+    >>> memory = make_memory(X, csr_matrix([[1, 0], [0, 1]]), limit=1, worth=Worth(2.0, 0.0))
     >>> votes = find_votes(memory, sparse_rows(X), room_for_votes(memory))
     >>> votes.pairs.neurons.tolist(), votes.shares.tolist()
     ([0, 1], [1.0, 1.0])
@@ -116,7 +129,7 @@ def make_memory(
     nothing = np.zeros(X.shape[0], np.float32)
     postings = make_postings(examples, X.shape[1], PER_FEATURE, nothing, most=_COMMON)
     together, probes = count_cooccurrence(Y, cooccurrence), choose_probes(*X.shape)
-    return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, probes, strength, together)
+    return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, probes, worth, together)
 
 
 def choose_probes(n: int, n_features: int) -> int:
@@ -179,11 +192,12 @@ def find_votes(memory: Memory, x: Rows, scratch: NDArray[np.float32]) -> Votes:
     starts, most = memory.labels.indptr, 0
     for example in near.neurons:
         most += starts[example + 1] - starts[example]
-    labels, shares = np.empty(most, np.int32), np.empty(most, np.float32)
+    labels, indptr = np.empty(most, np.int32), np.zeros(len(x.indptr), np.int64)
+    shares, twins = np.empty(most, np.float32), np.empty(most, np.float32)
     check_room(scratch, memory.n_labels)
-    indptr = np.zeros(len(x.indptr), np.int64)
-    _count_votes(memory.labels, near, cosines, scratch, indptr, labels, shares)
-    return Votes(Pairs(indptr, labels[: indptr[-1]]), shares[: indptr[-1]])
+    _count_votes(memory.labels, near, cosines, scratch, indptr, labels, shares, twins)
+    size = indptr[-1]
+    return Votes(Pairs(indptr, labels[:size]), shares[:size], twins[:size])
 
 
 @njit(cache=True, nogil=True)
@@ -195,6 +209,7 @@ def _count_votes(
     indptr: NDArray[np.int64],
     labels: NDArray[np.int32],
     shares: NDArray[np.float32],
+    twins: NDArray[np.float32],
 ) -> None:
     """Share the votes of every row's neighbours, cosines (n_near,), out to labels, packed as CSR.
 
@@ -220,30 +235,46 @@ def _count_votes(
         for p in range(indptr[i], place):
             shares[p] = sums[labels[p]] / total
             sums[labels[p]] = 0
+        for p in range(near.indptr[i], near.indptr[i + 1]):
+            example = near.neurons[p]
+            for label in known.neurons[known.indptr[example] : known.indptr[example + 1]]:
+                sums[label] = max(sums[label], cosines[p])
+        for p in range(indptr[i], place):
+            twins[p] = min(sums[labels[p]], np.float32(1)) ** _SHARPNESS
+        for p in range(near.indptr[i], near.indptr[i + 1]):
+            example = near.neurons[p]
+            for label in known.neurons[known.indptr[example] : known.indptr[example + 1]]:
+                sums[label] = 0
         indptr[i + 1] = place
 
 
 @njit(cache=True, nogil=True)
-def add_pair_votes(votes: Votes, pairs: Pairs, out: NDArray[np.float32]) -> None:
-    """Add the shares of votes to pairs, out (n_pairs,), which hold every label voted for.
+def place_votes(votes: Votes, pairs: Pairs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Shares of votes and twins of pairs, both (n_pairs,), which hold every label voted for.
 
     Both ascend in an example.
     """
+    shares, twins = (
+        np.zeros(len(pairs.neurons), np.float32),
+        np.zeros(len(pairs.neurons), np.float32),
+    )
     for i in range(len(pairs.indptr) - 1):
         p = pairs.indptr[i]
         for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
             while pairs.neurons[p] < votes.pairs.neurons[v]:
                 p += 1
-            out[p] += votes.shares[v]
+            shares[p], twins[p] = votes.shares[v], votes.twins[v]
+    return shares, twins
 
 
 @njit(cache=True, nogil=True)
-def add_block_votes(votes: Votes, strength: float, first: int, out: NDArray[np.float32]) -> None:
+def add_block_votes(votes: Votes, worth: Worth, first: int, out: NDArray[np.float32]) -> None:
     """Add votes to the logits of some labels, out (n, block), which count from ``first``."""
     for i in range(out.shape[0]):
         own = votes.pairs.neurons[votes.pairs.indptr[i] : votes.pairs.indptr[i + 1]]
         for v in range(np.searchsorted(own, first), len(own)):
             if own[v] >= first + out.shape[1]:
                 break
-            share = votes.shares[votes.pairs.indptr[i] + v]
-            out[i, own[v] - first] += np.float32(strength) * share
+            place = votes.pairs.indptr[i] + v
+            out[i, own[v] - first] += np.float32(worth.vote) * votes.shares[place]
+            out[i, own[v] - first] -= np.float32(worth.twin) * votes.twins[place]

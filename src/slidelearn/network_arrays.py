@@ -17,7 +17,7 @@ from slidelearn.hashing import Centring, HashFamily, restore_family
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer, Pairs
 from slidelearn.margins import Margins
-from slidelearn.memory import Memory, choose_probes, make_memory
+from slidelearn.memory import Memory, Worth, choose_probes, make_memory
 from slidelearn.model import Model
 from slidelearn.network import UNWEIGHTED, Network, with_postings
 from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
@@ -328,13 +328,13 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
     names = ("memory.label_indptr", "memory.labels")
     label_indptr, labels = _read_rows(file, names, len(indptr) - 1, n_labels)
     values = file.take("memory.values", np.float32, (len(features),))
-    n = len(indptr) - 1
+    n, worth = len(indptr) - 1, Worth(config.vote, config.twin or 0.0)
     if "cooccurrence.shares" not in file:  # the first versions left that and postings out
         return make_memory(
             make_csr(values, features, indptr, (n, n_features)),
             make_csr(np.ones(len(labels), np.uint8), labels, label_indptr, (n, n_labels)),
             limit=config.neighbours,
-            strength=config.vote,
+            worth=worth,
             cooccurrence=config.cooccurrence,
         )
     examples = Wide(indptr, features, values, np.empty(0, np.float32))
@@ -344,7 +344,7 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
     shares = file.take("cooccurrence.shares", np.float32, (len(partners.neurons),))
     together = Cooccurrence(partners, shares, config.cooccurrence if len(shares) else 0.0)
     known, sizes = Pairs(label_indptr, labels), (config.neighbours, choose_probes(n, n_features))
-    return Memory(examples, known, postings, n_labels, *sizes, config.vote, together)
+    return Memory(examples, known, postings, n_labels, *sizes, worth, together)
 
 
 def _read_postings(

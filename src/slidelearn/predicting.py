@@ -129,7 +129,7 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
     h = hidden_rows(network, x)
     votes = None if network.memory is None else find_votes(network.memory, x, room(network))
     margins, columns = network.margins, columns_of(X)
-    vote, margin = strengths(network)
+    worth, margin = strengths(network)
     for first in range(0, network.n_labels, _LABELS):
         weight = network.output.neurons(first, first + _LABELS).T
         logits = product(h, weight if h.dense else np.ascontiguousarray(weight))
@@ -142,7 +142,7 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
             squared_hinges(hinges)
             logits -= np.float32(margin) * hinges
         if votes is not None:
-            add_block_votes(votes, vote, first, logits)
+            add_block_votes(votes, worth, first, logits)
         yield first, logits
 
 

@@ -34,9 +34,11 @@ def choose_config(X: csr_matrix, Y: csr_matrix, overrides: dict[str, Any] | None
     """
     chosen, given = _size_rules(X, Y) | _dense_rules(X), overrides or {}
     config = Config.from_dict(given, base=Config.from_dict(chosen))
-    kept = {"vote", "margin", "calibration"} & set(given)
+    kept = {"vote", "twin", "margin", "calibration"} & set(given)
     if not kept and not given.get("cooccurrence"):  # 0 leaves nothing to choose, but the others
         config = dataclasses.replace(config, calibration=_calibration(config, *Y.shape))
+    if config.calibration:  # twins are weighed then
+        config = dataclasses.replace(config, twin=config.twin or 0.0)
     if config.wide == 0:
         return config
     found = {name: n for name, n in _BESIDE_WIDE.items() if name not in given.get("tables", {})}

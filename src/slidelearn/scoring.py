@@ -16,7 +16,7 @@ from slidelearn.heap import insert, offer
 from slidelearn.index import Lookup
 from slidelearn.layers import Pairs, pair_logits, small_logits
 from slidelearn.margins import squared_hinges
-from slidelearn.memory import Memory, Votes, add_pair_votes, find_votes
+from slidelearn.memory import Memory, Votes, Worth, find_votes, place_votes
 from slidelearn.postings import Found, Postings, best_labels
 from slidelearn.rows import BIAS_INPUT, Rows
 from slidelearn.sampling import unite
@@ -77,7 +77,7 @@ class Question(NamedTuple):
     memory: Memory | None
     output: Neurons
     sparse: Sparse | None
-    vote: float
+    worth: Worth
     margin: float
     cut: Cut
     scratch: NDArray[np.float32]
@@ -96,6 +96,8 @@ class Retrieved(NamedTuple):
         Squared hinges of the margins.
     shares : float32 array of shape (n_pairs,)
         Shares of the votes.
+    twins : float32 array of shape (n_pairs,)
+        How nearly one of the neuron's training examples is the same; see `Votes`.
     active : int
         Neurons whose logits were computed.
     """
@@ -104,11 +106,12 @@ class Retrieved(NamedTuple):
     logits: NDArray[np.float32]
     hinges: NDArray[np.float32]
     shares: NDArray[np.float32]
+    twins: NDArray[np.float32]
     active: int
 
-    def scores(self, vote: float, margin: float) -> NDArray[np.float32]:
+    def scores(self, worth: Worth, margin: float) -> NDArray[np.float32]:
         """Sum them up, weighted: (n_pairs,)."""
-        return add_up(self, vote, margin)
+        return add_up(self, worth, margin)
 
 
 @njit(cache=True, nogil=True)
@@ -125,23 +128,22 @@ def score(asked: Question, labels: NDArray[np.int64], scores: NDArray[np.float32
         found = best_labels(x, asked.postings, size.wide_limit, x.width, scratch, size.few)
     votes = _votes(x, asked.memory, scratch)
     pairs = unite(unite(found.pairs, asked.more), votes.pairs)
-    shares = np.zeros(len(pairs.neurons), np.float32)
-    add_pair_votes(votes, pairs, shares)
-    keys = np.float32(asked.vote) * shares
+    shares, twins = place_votes(votes, pairs)
+    keys = np.float32(asked.worth.vote) * shares - np.float32(asked.worth.twin) * twins
     _add_found(found, pairs, scratch, keys)
     pairs, places = _keep(pairs, keys, asked.cut.logits)
-    shares, keys = shares[places], keys[places]
+    shares, twins, keys = shares[places], twins[places], keys[places]
     active = len(places)
     logits = np.empty(active, np.float32)
     _score_rows(asked.h, asked.output.rows, asked.output.small, pairs, logits)
     _add_logits(found, pairs, logits, asked.output.bias, keys)
     pairs, places = _keep(pairs, keys, asked.cut.scores)
-    shares, logits = shares[places], logits[places]
+    shares, twins, logits = shares[places], twins[places], logits[places]
     hinges = np.zeros(len(places), np.float32)
     _add_sparse(x, asked.sparse, pairs, scratch, logits, hinges)
-    retrieved = Retrieved(pairs, logits, hinges, shares, active)
+    retrieved = Retrieved(pairs, logits, hinges, shares, twins, active)
     if labels.shape[1] > 0:
-        keep_best(pairs, add_up(retrieved, asked.vote, asked.margin), labels, scores)
+        keep_best(pairs, add_up(retrieved, asked.worth, asked.margin), labels, scores)
         _rank_again(asked.memory, labels, scores, scratch)
     return retrieved
 
@@ -151,7 +153,8 @@ def _votes(x: Rows, memory: Memory | None, scratch: NDArray[np.float32]) -> Vote
     """Votes of the memory, or none."""
     if memory is None:
         indptr = np.zeros(len(x.indptr), np.int64)
-        return Votes(Pairs(indptr, np.empty(0, np.int32)), np.empty(0, np.float32))
+        nothing = np.empty(0, np.float32)
+        return Votes(Pairs(indptr, np.empty(0, np.int32)), nothing, nothing)
     return find_votes(memory, x, scratch)
 
 
@@ -265,10 +268,10 @@ def _keep(pairs: Pairs, keys: NDArray[np.float32], limit: int) -> tuple[Pairs, N
 
 
 @njit(cache=True, nogil=True)
-def add_up(found: Retrieved, vote: float, margin: float) -> NDArray[np.float32]:
-    """Scores of all pairs, (n_pairs,): logits, shares of votes and hinges, weighted."""
-    scores = found.logits + np.float32(vote) * found.shares
-    scores -= np.float32(margin) * found.hinges
+def add_up(found: Retrieved, worth: Worth, margin: float) -> NDArray[np.float32]:
+    """Scores of all pairs, (n_pairs,): logits, shares of votes, twins and hinges, weighted."""
+    scores = found.logits + np.float32(worth.vote) * found.shares
+    scores -= np.float32(worth.twin) * found.twins + np.float32(margin) * found.hinges
     return scores
 
 

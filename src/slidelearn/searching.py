@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.index import Lookup
 from slidelearn.layers import Pairs
-from slidelearn.memory import room_for_votes
+from slidelearn.memory import Worth, room_for_votes
 from slidelearn.network import Network, find_labels, hidden_rows
 from slidelearn.postings import Found, Postings
 from slidelearn.rows import sparse_rows
@@ -24,11 +24,11 @@ _NO_POSTINGS = Postings(
 )
 
 
-def strengths(network: Network) -> tuple[float, float]:
-    """How much votes and margins weigh in predictions."""
+def strengths(network: Network) -> tuple[Worth, float]:
+    """How much votes, twins and margins weigh in predictions."""
     memory, margins = network.memory, network.margins
     return (
-        0.0 if memory is None else memory.strength,
+        Worth(0.0, 0.0) if memory is None else memory.worth,
         0.0 if margins is None else margins.strength,
     )
 

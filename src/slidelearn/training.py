@@ -15,7 +15,7 @@ from slidelearn.config import Config
 from slidelearn.csr import count_ids, slice_rows, take_rows
 from slidelearn.index import Schedule
 from slidelearn.margins import fit_margins, make_margins
-from slidelearn.memory import Memory, make_memory
+from slidelearn.memory import Memory, Worth, make_memory
 from slidelearn.network import UNWEIGHTED, Network, hidden_rows, make_network, with_postings
 from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rivals import by_rival, find_rivals
@@ -159,7 +159,7 @@ class Trainer:
                 X,
                 Y,
                 limit=config.neighbours,
-                strength=config.vote,
+                worth=Worth(config.vote, config.twin or 0.0),
                 cooccurrence=config.cooccurrence,
             )
 
@@ -285,13 +285,14 @@ class Trainer:
         counts = count_ids(memory.labels.neurons, network.n_labels)
         together = self.config.cooccurrence
         whole = workers.submit(
-            lambda: make_memory(X, Y, limit=memory.limit, strength=0.0, cooccurrence=together)
+            lambda: make_memory(X, Y, limit=memory.limit, worth=memory.worth, cooccurrence=together)
         )
         held_X, held_Y = (slice_rows(part, first, part.shape[0]) for part in (X, Y))
         chosen = choose_strengths(network, counts, held_X, held_Y, workers)
         self.config = replace(
             self.config,
             vote=chosen.vote,
+            twin=chosen.twin,
             margin=chosen.margin,
             cooccurrence=chosen.cooccurrence,
         )
