@@ -61,7 +61,7 @@ def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_sco
     for i in range(N):
         own = slice(*whole.pairs.indptr[i : i + 2])
         neurons = whole.pairs.neurons[own]
-        votes = 3.0 * whole.shares[own] - twin * whole.twins[own]
+        votes = 3.0 * whole.shares[own]
         place = slice(*found.pairs.indptr[i : i + 2])
         weights = dict(zip(found.pairs.neurons[place].tolist(), found.weights[place], strict=True))
         limits = max(n_logits, k), max(n_scores, k)

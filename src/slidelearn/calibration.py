@@ -107,7 +107,7 @@ def choose_strengths(
 ) -> Strengths:
     """Choose the strengths with the largest mean of P@1, P@3 and P@5.
 
-    Those of votes and margins come first, then that of twins, of frequency and of co-occurrence;
+    Those of votes and margins come first, then that of frequency, of co-occurrence and of twins;
     all but frequency's stay if no others are better.
 
     Parameters
@@ -144,12 +144,11 @@ def choose_strengths(
     (vote, twin), margin = memory.worth, margins.strength
     pairs = [(vote, margin), *product(_VOTES, _MARGINS)]
     chosen = best([Strengths(vote, twin, margin, 0.0, 0.0) for vote, margin in pairs])
-    chosen = best([chosen._replace(twin=twin) for twin in (twin, *TWINS)])
     chosen = best([chosen._replace(frequency=frequency) for frequency in _FREQUENCIES])
-    if not together.strength:
-        return chosen
-    strengths = (together.strength, *_COOCCURRENCES)
-    return best([chosen._replace(cooccurrence=strength) for strength in strengths])
+    if together.strength:
+        strengths = (together.strength, *_COOCCURRENCES)
+        chosen = best([chosen._replace(cooccurrence=strength) for strength in strengths])
+    return best([chosen._replace(twin=twin) for twin in (twin, *TWINS)])
 
 
 def _precision(

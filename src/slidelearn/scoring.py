@@ -129,7 +129,7 @@ def score(asked: Question, labels: NDArray[np.int64], scores: NDArray[np.float32
     votes = _votes(x, asked.memory, scratch)
     pairs = unite(unite(found.pairs, asked.more), votes.pairs)
     shares, twins = place_votes(votes, pairs)
-    keys = np.float32(asked.worth.vote) * shares - np.float32(asked.worth.twin) * twins
+    keys = np.float32(asked.worth.vote) * shares
     _add_found(found, pairs, scratch, keys)
     pairs, places = _keep(pairs, keys, asked.cut.logits)
     shares, twins, keys = shares[places], twins[places], keys[places]
