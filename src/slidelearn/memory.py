@@ -3,10 +3,11 @@
 The weights of such a neuron are the example's features, so its activation is the cosine of the two
 examples. Its tables are postings: a bucket is a feature and holds the examples in which it weighs
 most. The nearest examples that an example finds there vote for their labels, each with a power of
-its activation, and the share of the votes is added to the labels' logits. The network says what a
-label's examples have in common, the memory what single ones do: P@1 on validation parts, without
-and with it: 55.6 and 56.2 on commits, 44.0 and 46.4 on 200,000 of the calls, 66.4 and 69.3 on
-delicious.
+its activation, and the share of the votes is added to the labels' logits. Where the data say so,
+labels that have an example which is nearly the same lose some; see `slidelearn.twins`. The network
+says what a label's examples have in common, the memory what single ones do: P@1 on validation
+parts, without and with it: 55.6 and 56.2 on commits, 44.0 and 46.4 on 200,000 of the calls, 66.4
+and 69.3 on delicious.
 """
 
 from typing import NamedTuple
@@ -28,6 +29,7 @@ __all__ = [
     "PER_FEATURE",
     "Memory",
     "Votes",
+    "Worth",
     "add_block_votes",
     "choose_probes",
     "extend_memory",
@@ -235,17 +237,32 @@ def _count_votes(
         for p in range(indptr[i], place):
             shares[p] = sums[labels[p]] / total
             sums[labels[p]] = 0
-        for p in range(near.indptr[i], near.indptr[i + 1]):
-            example = near.neurons[p]
-            for label in known.neurons[known.indptr[example] : known.indptr[example + 1]]:
-                sums[label] = max(sums[label], cosines[p])
-        for p in range(indptr[i], place):
-            twins[p] = min(sums[labels[p]], np.float32(1)) ** _SHARPNESS
-        for p in range(near.indptr[i], near.indptr[i + 1]):
-            example = near.neurons[p]
-            for label in known.neurons[known.indptr[example] : known.indptr[example + 1]]:
-                sums[label] = 0
+        own, voted = slice(near.indptr[i], near.indptr[i + 1]), slice(indptr[i], place)
+        _find_twins(known, near.neurons[own], cosines[own], sums, labels[voted], twins[voted])
         indptr[i + 1] = place
+
+
+@njit(cache=True, nogil=True)
+def _find_twins(
+    known: Pairs,
+    near: NDArray[np.int32],
+    cosines: NDArray[np.float32],
+    largest: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    twins: NDArray[np.float32],
+) -> None:
+    """Find the twins of labels among one row's neighbours, ``near`` with their cosines.
+
+    ``largest`` is scratch (n_labels,) or longer, zero before and after.
+    """
+    for k in range(len(near)):
+        for label in known.neurons[known.indptr[near[k]] : known.indptr[near[k] + 1]]:
+            largest[label] = max(largest[label], cosines[k])
+    for p in range(len(labels)):
+        twins[p] = min(largest[labels[p]], np.float32(1)) ** _SHARPNESS
+    for k in range(len(near)):
+        for label in known.neurons[known.indptr[near[k]] : known.indptr[near[k] + 1]]:
+            largest[label] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -254,10 +271,8 @@ def place_votes(votes: Votes, pairs: Pairs) -> tuple[NDArray[np.float32], NDArra
 
     Both ascend in an example.
     """
-    shares, twins = (
-        np.zeros(len(pairs.neurons), np.float32),
-        np.zeros(len(pairs.neurons), np.float32),
-    )
+    size = len(pairs.neurons)
+    shares, twins = np.zeros(size, np.float32), np.zeros(size, np.float32)
     for i in range(len(pairs.indptr) - 1):
         p = pairs.indptr[i]
         for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
