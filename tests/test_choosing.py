@@ -17,7 +17,7 @@ from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.errors import ModelError
 from slidelearn.fitting import continue_model, fit_model
-from slidelearn.leave_one_out import inverse_lengths, rank_left_out, trust
+from slidelearn.leave_one_out import Metrics, inverse_lengths, rank_left_out, trust
 from slidelearn.model import prepare_features
 from slidelearn.model_file import load_model, save_model
 from slidelearn.network import make_network
@@ -80,10 +80,8 @@ def test_left_out_examples_rank_labels_as_the_oracles_do(seed):
     X, Y = abs(random_features(60, 25, seed, density=0.2)), random_labels(60, 8 * seed + 4, seed)
     factors = np.random.default_rng(seed).uniform(0.1, 1, (25, 3)).astype(np.float32)
     with Workers(1) as workers:
-        sums = rank_left_out(
-            X, Y, Config(), workers,
-            factors=factors, scales=inverse_lengths(X, factors), doubts=(3.0, 0.0),
-        )  # fmt: skip
+        metrics = Metrics(factors, inverse_lengths(X, factors), (3.0, 0.0))
+        sums = rank_left_out(X, Y, Config(), workers, metrics)
     for metric, column in enumerate(factors.T.astype(float)):
         x, y = naive.weighted(dense(X)[0], column), dense(Y)[0]
         for place, doubt in enumerate((3, 0)):

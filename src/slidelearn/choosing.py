@@ -23,6 +23,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.config import Config
 from slidelearn.leave_one_out import (
     USUAL_DOUBT,
+    Metrics,
     first_as_good,
     inverse_lengths,
     rank_left_out,
@@ -74,7 +75,7 @@ def choose_start(
         factors = np.stack([features.weights(pair) for pair in powers], axis=1)
         ones = np.ones((X.shape[0], 1), np.float32)
         scales = inverse_lengths(X, factors) if config.normalize else ones
-        sums = rank_left_out(X, Y, config, workers, factors=factors, scales=scales, doubts=doubts)
+        sums = rank_left_out(X, Y, config, workers, Metrics(factors, scales, doubts))
         best = sums.sum(axis=2).argmax(axis=1)
         chosen = first_as_good(sums[np.arange(len(powers)), best])
         powers, doubts = powers[chosen : chosen + 1], (doubts[first_as_good(sums[chosen])],)

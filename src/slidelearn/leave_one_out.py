@@ -23,6 +23,7 @@ from slidelearn.workers import Workers, pieces
 
 __all__ = [
     "USUAL_DOUBT",
+    "Metrics",
     "asked_rows",
     "best_left_out",
     "first_as_good",
@@ -36,6 +37,22 @@ _EXAMPLES = 1000
 # Of labels, each of which one thread ranks. Heaps fill up in each: with 16, choosing takes 0.86
 # instead of 0.45 s on 27,000 passages.
 _RANGES = 4
+
+
+class Metrics(NamedTuple):
+    """Ways to rank labels that are to be compared.
+
+    Attributes
+    ----------
+    factors, scales : float32 arrays of shapes (d, n_metrics) and (n, n_metrics)
+        By what a metric multiplies features and examples.
+    doubts : tuple of float
+        How far centroids of few examples are doubted; see `trust`.
+    """
+
+    factors: NDArray[np.float32]
+    scales: NDArray[np.float32]
+    doubts: tuple[float, ...]
 
 
 class _Examples(NamedTuple):
@@ -89,10 +106,7 @@ def rank_left_out(
     Y: csr_matrix,
     config: Config,
     workers: Workers,
-    *,
-    factors: NDArray[np.float32],
-    scales: NDArray[np.float32],
-    doubts: tuple[float, ...],
+    metrics: Metrics,
 ) -> NDArray[np.float64]:
     """Let 1,000 examples ask for their labels, by every metric and with every doubt.
 
@@ -105,22 +119,19 @@ def rank_left_out(
         the seed draws the examples.
     workers : Workers
         Threads.
-    factors, scales : float32 arrays of shapes (d, n_metrics) and (n, n_metrics)
-        By what a metric multiplies features and examples.
-    doubts : tuple of float
-        How far centroids of few examples are doubted; see `trust`.
+    metrics : Metrics
+        What is to be compared.
 
     Returns
     -------
     float64 array of shape (n_metrics, n_doubts, n_asked)
         P@1, P@3 and P@5 of every example that asked, summed up.
     """
-    labels, _ = best_left_out(
-        X, Y, config, workers, factors=factors, scales=scales, doubts=doubts, k=max(RANKS)
-    )
+    labels, _ = best_left_out(X, Y, config, workers, metrics, max(RANKS))
     y = take_rows(Y, asked_rows(X.shape[0], config))
     sums = [sum_precisions(hits(labels[:, v], y), axis=1) for v in range(labels.shape[1])]
-    return np.array(sums).reshape(factors.shape[1], len(doubts), y.shape[0])
+    n_metrics, n_doubts = metrics.factors.shape[1], len(metrics.doubts)
+    return np.array(sums).reshape(n_metrics, n_doubts, y.shape[0])
 
 
 def asked_rows(n: int, config: Config) -> NDArray[np.int64]:
@@ -134,10 +145,7 @@ def best_left_out(
     Y: csr_matrix,
     config: Config,
     workers: Workers,
-    *,
-    factors: NDArray[np.float32],
-    scales: NDArray[np.float32],
-    doubts: tuple[float, ...],
+    metrics: Metrics,
     k: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Find the k best labels of every example that asks, and their scores.
@@ -147,7 +155,7 @@ def best_left_out(
     """
     rows = asked_rows(X.shape[0], config)
     x, y = take_rows(X, rows), take_rows(Y, rows)
-    counts = count_ids(Y.indices, Y.shape[1])
+    counts, (factors, scales, doubts) = count_ids(Y.indices, Y.shape[1]), metrics
     examples = _Examples(sparse_rows(X), examples_of(Y), factors, scales)
     sample = _ask(x, examples_of(y), factors, scales[rows])
     weights = _weigh(int(counts.max(initial=0)), config.prior, doubts)
