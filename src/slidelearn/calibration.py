@@ -57,6 +57,11 @@ class Strengths(NamedTuple):
     frequency: float
     cooccurrence: float
 
+    @property
+    def worth(self) -> Worth:
+        """What votes and twins weigh."""
+        return Worth(self.vote, self.twin)
+
 
 def hold_out(n: int, size: int, seed: int) -> NDArray[np.bool_]:
     """Mark ``size`` of n examples, or half of them if there are fewer, for calibration.
@@ -162,7 +167,7 @@ def _precision(
     width = CANDIDATES if choice.cooccurrence else max(RANKS)
     labels = np.full((Y.shape[0], width), -1, np.int64)
     best = np.full(labels.shape, -np.inf, np.float32)
-    scores = found.scores(Worth(choice.vote, choice.twin), choice.margin)
+    scores = found.scores(choice.worth, choice.margin)
     scores += np.float32(choice.frequency) * logarithms[found.pairs.neurons]
     keep_best(found.pairs, scores, labels, best)
     if choice.cooccurrence:
@@ -181,10 +186,9 @@ def with_strengths(network: Network, strengths: Strengths, counts: NDArray[np.in
     bias += np.float32(strengths.frequency / BIAS_INPUT) * np.log1p(counts).astype(np.float32)
     if postings is not None:
         postings = postings._replace(bias=BIAS_INPUT * bias)
-    worth = Worth(strengths.vote, strengths.twin)
     together = memory.cooccurrence._replace(strength=strengths.cooccurrence)
     return network._replace(
-        memory=memory._replace(worth=worth, cooccurrence=together),
+        memory=memory._replace(worth=strengths.worth, cooccurrence=together),
         margins=margins._replace(strength=strengths.margin),
         postings=postings,
     )

@@ -127,8 +127,9 @@ def rank_left_out(
     float64 array of shape (n_metrics, n_doubts, n_asked)
         P@1, P@3 and P@5 of every example that asked, summed up.
     """
-    labels, _ = best_left_out(X, Y, config, workers, metrics, max(RANKS))
-    y = take_rows(Y, asked_rows(X.shape[0], config))
+    rows = asked_rows(X.shape[0], config)
+    labels, _ = best_left_out(X, Y, rows, config, workers, metrics, max(RANKS))
+    y = take_rows(Y, rows)
     sums = [sum_precisions(hits(labels[:, v], y), axis=1) for v in range(labels.shape[1])]
     n_metrics, n_doubts = metrics.factors.shape[1], len(metrics.doubts)
     return np.array(sums).reshape(n_metrics, n_doubts, y.shape[0])
@@ -143,17 +144,17 @@ def asked_rows(n: int, config: Config) -> NDArray[np.int64]:
 def best_left_out(
     X: csr_matrix,
     Y: csr_matrix,
+    rows: NDArray[np.int64],
     config: Config,
     workers: Workers,
     metrics: Metrics,
     k: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Find the k best labels of every example that asks, and their scores.
+    """Find the k best labels of the examples that ask, ``rows`` of X and Y, and their scores.
 
     Both are of shape (n_asked, n_metrics * n_doubts, k), best first, -1 and -inf where there are
     fewer; see `rank_left_out`.
     """
-    rows = asked_rows(X.shape[0], config)
     x, y = take_rows(X, rows), take_rows(Y, rows)
     counts, (factors, scales, doubts) = count_ids(Y.indices, Y.shape[1]), metrics
     examples = _Examples(sparse_rows(X), examples_of(Y), factors, scales)

@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.config import Config
 from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.csr import make_csr, stack_rows
 from slidelearn.layers import Pairs, pairs_of
@@ -59,6 +60,11 @@ class Worth(NamedTuple):
 
     vote: float
     twin: float
+
+    @classmethod
+    def of(cls, config: Config) -> "Worth":
+        """What the settings say; a twin that nobody chose weighs nothing."""
+        return cls(config.vote, config.twin or 0.0)
 
 
 class Memory(NamedTuple):

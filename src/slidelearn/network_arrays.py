@@ -328,7 +328,7 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
     names = ("memory.label_indptr", "memory.labels")
     label_indptr, labels = _read_rows(file, names, len(indptr) - 1, n_labels)
     values = file.take("memory.values", np.float32, (len(features),))
-    n, worth = len(indptr) - 1, Worth(config.vote, config.twin or 0.0)
+    n, worth = len(indptr) - 1, Worth.of(config)
     if "cooccurrence.shares" not in file:  # the first versions left that and postings out
         return make_memory(
             make_csr(values, features, indptr, (n, n_features)),

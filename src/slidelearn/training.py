@@ -159,7 +159,7 @@ class Trainer:
                 X,
                 Y,
                 limit=config.neighbours,
-                worth=Worth(config.vote, config.twin or 0.0),
+                worth=Worth.of(config),
                 cooccurrence=config.cooccurrence,
             )
 

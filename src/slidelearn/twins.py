@@ -60,7 +60,7 @@ def choose_twin(X: csr_matrix, Y: csr_matrix, config: Config, workers: Workers) 
     known = take_rows(X, others), take_rows(Y, others)
     memory = make_memory(*known, limit=config.neighbours, worth=Worth(config.vote, 0.0))
     votes = find_votes(memory, sparse_rows(take_rows(X, rows)), room_for_votes(memory))
-    labels, scores = _rank(X, Y, config, workers)
+    labels, scores = _rank(X, Y, rows, config, workers)
     scores += np.float32(config.vote) * _of_labels(labels, votes, votes.shares, Y.shape[1])
     twins, y = _of_labels(labels, votes, votes.twins, Y.shape[1]), take_rows(Y, rows)
     sums = np.stack([_precisions(labels, scores - twin * twins, y) for twin in TWINS])
@@ -70,13 +70,13 @@ def choose_twin(X: csr_matrix, Y: csr_matrix, config: Config, workers: Workers) 
 
 
 def _rank(
-    X: csr_matrix, Y: csr_matrix, config: Config, workers: Workers
+    X: csr_matrix, Y: csr_matrix, rows: NDArray[np.int64], config: Config, workers: Workers
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Best labels of those that ask, and their scores, (n, k), by features as they are."""
     factors, scales = (np.ones((size, 1), np.float32) for size in (X.shape[1], X.shape[0]))
     doubt = USUAL_DOUBT if config.doubt is None else config.doubt
     metrics = Metrics(factors, scales, (doubt,))
-    labels, scores = best_left_out(X, Y, config, workers, metrics, _CANDIDATES)
+    labels, scores = best_left_out(X, Y, rows, config, workers, metrics, _CANDIDATES)
     return labels[:, 0], scores[:, 0]
 
 
