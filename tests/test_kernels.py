@@ -3,9 +3,12 @@
 import importlib
 import pkgutil
 
+import numpy as np
+from numba import njit
 from numba.core.registry import CPUDispatcher
 
 import slidelearn
+from slidelearn.prefetching import prefetch
 
 
 def kernels():
@@ -53,3 +56,16 @@ def test_no_kernel_uses_argsort():
     assert not [
         name for name, kernel in kernels().items() if "argsort" in kernel.py_func.__code__.co_names
     ]
+
+
+def test_a_prefetch_is_compiled_and_changes_nothing():
+    @njit
+    def read(values, place, ahead):
+        prefetch(values, place + ahead)
+        return values[place]
+
+    values = np.arange(3, dtype=np.float32)
+    for ahead in (0, 1, 10**9, -(10**9)):  # a place that does not exist is no fault
+        assert read(values, 1, ahead) == 1
+    assert values.tolist() == [0, 1, 2]
+    assert "@llvm.prefetch" in next(iter(read.inspect_llvm().values()))

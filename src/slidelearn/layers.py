@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.csr import count_ids
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
+from slidelearn.prefetching import prefetch_row
 from slidelearn.rows import BIAS_INPUT, Rows, add_scaled_row, dot_row
 from slidelearn.small_rows import SmallRows, dot_small
 from slidelearn.workers import pieces
@@ -289,6 +290,8 @@ def pair_logits(
     """Compute the active neurons only: weights (N, width + 1) -> out (n_pairs,)."""
     for i in range(len(pairs.indptr) - 1):
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            if p + 1 < len(pairs.neurons):
+                prefetch_row(weight[pairs.neurons[p + 1]])
             out[p] = dot_row(rows, i, weight[pairs.neurons[p]])
 
 

@@ -22,6 +22,7 @@ from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.csr import make_csr, stack_rows
 from slidelearn.layers import Pairs, pairs_of
 from slidelearn.postings import Postings, best_labels, make_postings, refile_postings
+from slidelearn.prefetching import prefetch
 from slidelearn.rows import Rows, features_of, sparse_rows
 from slidelearn.scratch import check_room, zeros
 from slidelearn.wide import Wide, add_pair_scores, find_hits
@@ -49,6 +50,7 @@ _COMMON = 8 * PER_FEATURE
 # bibtex, where an example has 70 features, they lost 0.4 points of P@1.
 _MANY = 50_000
 _PROBES = 16
+_AHEAD = 8  # neighbours by which labels are prefetched before they are counted
 _SHARPNESS = 8  # power of a neighbour's cosine that is its weight
 
 
@@ -228,6 +230,8 @@ def _count_votes(
         for p in range(near.indptr[i], near.indptr[i + 1]):
             nearest = max(nearest, cosines[p])
         for p in range(near.indptr[i], near.indptr[i + 1]):
+            if p + _AHEAD < len(near.neurons):
+                prefetch(known.neurons, known.indptr[near.neurons[p + _AHEAD]])
             if cosines[p] <= 0:
                 continue
             example, weight = near.neurons[p], (cosines[p] / nearest) ** _SHARPNESS

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from slidelearn.csr import count_ids
 from slidelearn.heap import heapify, offer
 from slidelearn.layers import Pairs
+from slidelearn.prefetching import LINE, prefetch
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
 from slidelearn.wide import Wide
 
 __all__ = ["Found", "Postings", "best_labels", "make_postings", "refile_postings"]
 
+
+_BEGINNING = 128  # entries of a bucket that are prefetched; the processor sees what comes then
 
 # What the bucket of the constant adds, so that its labels count as touched; no sum changes by it.
 _ALMOST_NOTHING = np.float32(1e-30)
@@ -215,7 +218,10 @@ def best_labels(
         if most >= len(touched):
             touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
         n_touched = 0
-        for e in probed[:n_probed]:
+        for k in range(n_probed):
+            e = probed[k]
+            if k + 1 < n_probed:
+                _prefetch_bucket(postings, x.indices[x.indptr[i] + probed[k + 1]])
             value, feature = x.values[x.indptr[i] + e], x.indices[x.indptr[i] + e]
             start, end = postings.indptr[feature], postings.indptr[feature + 1]
             labels, weights = postings.labels[start:end], postings.weights[start:end]
@@ -240,6 +246,15 @@ def best_labels(
         kept = _keep_largest(keys[:n_keys], touched, best[own], neurons[own])
         indptr[i + 1] = indptr[i] + kept
     return Found(Pairs(indptr, neurons[: indptr[-1]]), best[: indptr[-1]])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _prefetch_bucket(postings: Postings, feature: int) -> None:
+    """Begin to load the first labels of a bucket, and their weights."""
+    start = postings.indptr[feature]
+    for q in range(start, start + _BEGINNING, LINE):
+        prefetch(postings.labels, q)
+        prefetch(postings.weights, q)
 
 
 @njit(cache=True, nogil=True)

@@ -60,6 +60,15 @@ def draw_tail(chances: Chances, rng: np.random.Generator) -> Tail:
 
 
 @njit(cache=True, nogil=True)
+def _ascending(neurons: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Neurons of one example in order; the same array, if they are already."""
+    for j in range(1, len(neurons)):
+        if neurons[j] < neurons[j - 1]:
+            return np.sort(neurons)
+    return neurons
+
+
+@njit(cache=True, nogil=True)
 def unite(a: Pairs, b: Pairs) -> Pairs:
     """Neurons of either set of every example, ascending and distinct.
 
@@ -74,15 +83,18 @@ def unite(a: Pairs, b: Pairs) -> Pairs:
     for i in range(len(a.indptr) - 1):
         own_a = a.neurons[a.indptr[i] : a.indptr[i + 1]]
         own_b = b.neurons[b.indptr[i] : b.indptr[i + 1]]
-        own = neurons[indptr[i] : indptr[i] + len(own_a) + len(own_b)]
-        own[: len(own_a)] = own_a
-        own[len(own_a) :] = own_b
-        own.sort()
-        kept = 0
-        for neuron in own:
-            if kept == 0 or own[kept - 1] != neuron:
-                own[kept] = neuron
-                kept += 1
+        own_a, own_b = _ascending(own_a), _ascending(own_b)
+        own, kept, j = neurons[indptr[i] :], 0, 0
+        for neuron in own_a:
+            while j < len(own_b) and own_b[j] < neuron:
+                own[kept] = own_b[j]
+                kept += kept == 0 or own[kept - 1] != own_b[j]
+                j += 1
+            own[kept] = neuron
+            kept += kept == 0 or own[kept - 1] != neuron
+        for neuron in own_b[j:]:
+            own[kept] = neuron
+            kept += kept == 0 or own[kept - 1] != neuron
         indptr[i + 1] = indptr[i] + kept
     return Pairs(indptr, neurons[: indptr[-1]])
 

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from slidelearn.cooccurrence import rank_again
-from slidelearn.heap import insert, offer
+from slidelearn.heap import insert
 from slidelearn.index import Lookup
 from slidelearn.layers import Pairs, pair_logits, small_logits
 from slidelearn.margins import squared_hinges
@@ -244,27 +244,36 @@ def _keep(pairs: Pairs, keys: NDArray[np.float32], limit: int) -> tuple[Pairs, N
     The smaller id stays among equals.
     """
     indptr, places = np.zeros(len(pairs.indptr), np.int64), np.empty(len(keys), np.int64)
-    most = 0
-    for i in range(len(pairs.indptr) - 1):
-        most = max(most, pairs.indptr[i + 1] - pairs.indptr[i])
-    size = min(limit, most)
-    best, chosen = np.empty(size, np.float32), np.empty(size, np.int32)
     for i in range(len(pairs.indptr) - 1):
         start, end, at = pairs.indptr[i], pairs.indptr[i + 1], indptr[i]
-        kept = np.int64(end - start)
-        if kept <= limit:
-            for j in range(kept):
-                places[at + j] = start + j
-        else:
-            kept = np.int64(0)
-            for p in range(start, end):
-                kept = offer(best, chosen, kept, keys[p], p - start)
-            chosen.sort()
-            for j in range(kept):
-                places[at + j] = start + chosen[j]
-        indptr[i + 1] = at + kept
+        least, n_equal = np.float32(-np.inf), end - start
+        if end - start > limit:
+            least, n_equal = _least_kept(keys[start:end], limit)
+        for p in range(start, end):
+            if keys[p] < least:
+                continue
+            if keys[p] == least:
+                n_equal -= 1
+                if n_equal < 0:
+                    continue
+            places[at] = p
+            at += 1
+        indptr[i + 1] = at
     places = places[: indptr[-1]]
     return Pairs(indptr, pairs.neurons[places]), places
+
+
+@njit(cache=True, nogil=True)
+def _least_kept(keys: NDArray[np.float32], limit: int) -> tuple[np.float32, int]:
+    """Find the least of the ``limit`` largest keys (n,), n > limit, and how many of these equal it.
+
+    The heap that did this before took three times as long.
+    """
+    least = np.partition(keys, len(keys) - limit)[len(keys) - limit]
+    n_equal = limit
+    for key in keys:
+        n_equal -= key > least
+    return least, n_equal
 
 
 @njit(cache=True, nogil=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.layers import Groups, Pairs, examples_of
+from slidelearn.prefetching import LINE, prefetch
 from slidelearn.rows import Rows, concatenate_indptr, sparse_rows
 from slidelearn.scratch import check_room
 
@@ -38,6 +39,7 @@ __all__ = [
 # every first step the same length, rare features were learned by heart (P@1 50.4, with 1.0 51.7).
 _ADAGRAD_START = 1.0
 _FILTER = 2**14  # bytes; a power of two
+_AHEAD = 8  # pairs by which features are prefetched before they are read
 _READ_ALL = 20  # entries of a label for each feature of an example up to which they are all read
 
 
@@ -268,6 +270,7 @@ def find_hits(x: Rows, wide: Wide, pairs: Pairs, scratch: NDArray[np.float32]) -
             scratch[x.indices[e]] = x.values[e]
             filter_[x.indices[e] & (_FILTER - 1)] = 1
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            _prefetch_list(wide, pairs.neurons, p)
             low, high = wide.indptr[pairs.neurons[p]], wide.indptr[pairs.neurons[p] + 1]
             if high - low < _READ_ALL * len(own):
                 features = wide.features[low:high]
@@ -288,6 +291,16 @@ def find_hits(x: Rows, wide: Wide, pairs: Pairs, scratch: NDArray[np.float32]) -
             scratch[x.indices[e]] = 0
             filter_[x.indices[e] & (_FILTER - 1)] = 0
     return Hits(indptr, places[:at], values[:at])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _prefetch_list(wide: Wide, neurons: NDArray[np.int32], p: int) -> None:
+    """Prefetch the features of the label of a pair that comes ``_AHEAD`` pairs later."""
+    if p + 2 * _AHEAD < len(neurons):
+        prefetch(wide.indptr, neurons[p + 2 * _AHEAD])
+        start = wide.indptr[neurons[p + _AHEAD]]
+        prefetch(wide.features, start)
+        prefetch(wide.features, start + LINE)
 
 
 @njit(cache=True, nogil=True)
@@ -325,6 +338,8 @@ def add_pair_scores(wide: Wide, hits: Hits, out: NDArray[np.float32]) -> None:
     for p in range(len(out)):
         score = np.float32(0)
         for e in range(hits.indptr[p], hits.indptr[p + 1]):
+            if e + LINE < len(hits.places):
+                prefetch(wide.weights, hits.places[e + LINE])
             score += wide.weights[hits.places[e]] * hits.values[e]
         out[p] += score
 
