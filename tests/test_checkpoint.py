@@ -93,6 +93,27 @@ def test_a_resumed_run_ends_with_the_same_bits(kind, tmp_path):
         assert_same(model, whole)
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_ctrl_c_while_a_checkpoint_is_written(asked, tmp_path, monkeypatch):
+    """The second one gives up; the first one, of a caller who has no other way, does not."""
+    settings, write = QUICK | {"epochs": 1}, Checkpoints.write
+
+    def press(saver, trainer, seconds):
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+        write(saver, trainer, seconds)
+
+    monkeypatch.setattr(Checkpoints, "write", press)
+    if asked:
+        with pytest.raises(KeyboardInterrupt):
+            cut_off(tmp_path, settings, 3)
+    else:
+        assert cut_off(tmp_path, settings, 5).facts["interrupted"]
+    assert [path.name[:20] for path in find_checkpoints(tmp_path)] == [
+        f"checkpoint-00000000{step}" for step in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize("kind", ["default", "calibrated", "trained tables"])
 @pytest.mark.parametrize("asked", [1, 20])
 def test_margins_that_are_cut_off_cost_no_steps(kind, asked, tmp_path, monkeypatch):

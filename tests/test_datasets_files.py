@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from slidelearn import files
 from slidelearn.datasets import Dataset, convert, line_writer, load_dataset, parquet, save_dataset
 from slidelearn.datasets.dataset import check_dataset
 from slidelearn.errors import ConfigError, DataError
@@ -342,7 +343,9 @@ def test_atomic_write_leaves_the_old_file_or_the_new(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
-def test_hashed_files_are_named_by_what_is_in_them(tmp_path):
+@pytest.mark.parametrize("chunk", [1, 8, 2**26])
+def test_hashed_files_are_named_by_what_is_in_them(chunk, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_CHUNK", chunk)
     parts = [b"head", memoryview(np.arange(3.0)), b""]
     written = write_hashed(tmp_path, lambda digits: f"weights-{digits}.bin", parts)
     content = (tmp_path / written.name).read_bytes()

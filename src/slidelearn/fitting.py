@@ -275,6 +275,7 @@ class _Run:
     saver: Checkpoints | None = None
     stopped: bool = False
     interrupted: bool = False
+    gives_up: bool = False  # what was learned is not wanted any more
     measures: bool = True  # whether it is measured at the end how far searches must go
     reaches: list[Reach] = field(default_factory=list)
     epoch_began: float | None = None  # None between epochs
@@ -300,6 +301,8 @@ class _Run:
                     self.trainer.keep_rows()
                 self.tell(done, workers, last=last)
             except KeyboardInterrupt:
+                if self.gives_up:
+                    raise
                 self.trainer.seconds = self.elapsed()
                 self.interrupted = self.stopped = True
                 if not self.filed:
@@ -336,7 +339,9 @@ class _Run:
         if self.saver is not None and (
             interrupted or self.saver.is_due(self.trainer, ends=self.stopped or self.epochs_end())
         ):
+            self.gives_up = interrupted  # if Ctrl-C comes once more
             self.saver.write(self.trainer, self.elapsed())
+            self.gives_up = False
         if interrupted:
             raise KeyboardInterrupt
         return self.stopped
