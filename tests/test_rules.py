@@ -92,6 +92,15 @@ def test_few_examples_of_few_labels_are_seen_more_often(n, n_labels, epochs, tai
 
 
 @pytest.mark.parametrize(
+    ("n_labels", "each", "found"), [(100_000, 2, 16), (100_001, 1, 16), (100_001, 2, 64)]
+)
+def test_very_many_labels_need_more_hard_negatives_where_examples_have_several(
+    n_labels, each, found
+):
+    assert config_of(5000, 5000, n_labels, each=each).tables.wide_limit == found
+
+
+@pytest.mark.parametrize(
     ("n", "n_features", "n_labels", "each", "expected"),
     [
         (99_999, 2001, 2001, 2, (3.0, 40, 1.0)),
