@@ -274,6 +274,7 @@ def _move_groups(
     """
     gradient = np.empty(weight.shape[1], np.float32)
     for k in range(start, end):
+        prefetch_row(weight[groups.rows[k]])  # for writing, after the sums
         if groups.shared[k] >= 0:
             gradient[:] = shared_gradient[groups.shared[k]]
         else:
@@ -319,6 +320,8 @@ def pair_input_gradient(
         start, end = rows.indptr[i], rows.indptr[i + 1]
         target, indices = out[start:end], rows.indices[start : end if not rows.dense else start]
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            if p + 1 < len(pairs.neurons):
+                prefetch_row(weight[pairs.neurons[p + 1]])
             source, d = weight[pairs.neurons[p]], delta[p]
             if rows.dense:
                 for j in range(len(target)):
