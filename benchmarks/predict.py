@@ -48,16 +48,18 @@ def time_model(model: Model, path: Path) -> dict[str, float]:
     data = load_dataset(path)
     measured: dict[str, float] = {}
     model.predict_topk(data.X[:64], _K)
-    seconds = []
+    singles = []
     for i in range(min(_SINGLE, data.X.shape[0])):
         example = data.X[i]
         began = time.perf_counter()
         model.predict_topk(example, _K)
-        seconds.append(time.perf_counter() - began)
-    measured["p50 ms"], measured["p99 ms"] = np.percentile(seconds, [50, 99]) * 1000
-    began = time.perf_counter()
-    found = model.predict_topk(data.X, _K, threads=2)
-    measured["examples/s, 2 threads"] = data.X.shape[0] / (time.perf_counter() - began)
+        singles.append(time.perf_counter() - began)
+    measured["p50 ms"], measured["p99 ms"] = np.percentile(singles, [50, 99]) * 1000
+    for which in ("first", "second"):  # the first reads what a mapped model has on the disk
+        began = time.perf_counter()
+        found = model.predict_topk(data.X, _K, threads=2)
+        seconds = time.perf_counter() - began
+        measured[f"examples/s, 2 threads, {which} time"] = data.X.shape[0] / seconds
     sample = slice(0, 4000)
     for name, exact in (("searched", False), ("exact", True)):
         top = model.predict_topk(data.X[sample], _K, exact=exact).labels if exact else found.labels

@@ -21,7 +21,13 @@ from slidelearn.config import Config
 from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.csr import make_csr, stack_rows
 from slidelearn.layers import Pairs, pairs_of
-from slidelearn.postings import Postings, best_labels, make_postings, refile_postings
+from slidelearn.postings import (
+    UNBIASED,
+    Postings,
+    best_labels,
+    make_postings,
+    refile_postings,
+)
 from slidelearn.prefetching import prefetch
 from slidelearn.rows import Rows, features_of, sparse_rows
 from slidelearn.scratch import check_room, zeros
@@ -136,8 +142,7 @@ def make_memory(
     ([0, 1], [1.0, 1.0])
     """
     examples = _as_path(X)
-    nothing = np.zeros(X.shape[0], np.float32)
-    postings = make_postings(examples, X.shape[1], PER_FEATURE, nothing, most=_COMMON)
+    postings = make_postings(examples, X.shape[1], PER_FEATURE, UNBIASED, most=_COMMON)
     together, probes = count_cooccurrence(Y, cooccurrence), choose_probes(*X.shape)
     return Memory(examples, pairs_of(Y), postings, Y.shape[1], limit, probes, worth, together)
 
@@ -164,9 +169,8 @@ def extend_memory(memory: Memory, X: csr_matrix, Y: csr_matrix) -> Memory:
     ones = np.ones(len(labels.neurons), np.uint8)
     old_Y = make_csr(ones, labels.neurons, labels.indptr, (n, Y.shape[1]))
     examples, whole_Y = _as_path(stack_rows([old_X, X])), stack_rows([old_Y, Y])
-    nothing = np.zeros(whole_Y.shape[0], np.float32)
     postings = refile_postings(
-        memory.postings, examples, features_of(X), PER_FEATURE, nothing, most=_COMMON
+        memory.postings, examples, features_of(X), PER_FEATURE, UNBIASED, most=_COMMON
     )
     together = count_cooccurrence(whole_Y, memory.cooccurrence.strength)
     return memory._replace(
@@ -196,6 +200,7 @@ def find_votes(memory: Memory, x: Rows, scratch: NDArray[np.float32]) -> Votes:
 
     ``scratch`` is that of `room_for_votes`, zero before and after.
     """
+    check_room(scratch, len(memory.labels.indptr) - 1)
     near = best_labels(x, memory.postings, memory.limit, memory.probes, scratch).pairs
     cosines = np.zeros(len(near.neurons), np.float32)
     add_pair_scores(memory.examples, find_hits(x, memory.examples, near, scratch), cosines)

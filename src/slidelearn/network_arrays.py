@@ -21,7 +21,7 @@ from slidelearn.memory import Memory, Worth, choose_probes, make_memory
 from slidelearn.model import Model
 from slidelearn.network import UNWEIGHTED, Network, with_postings
 from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
-from slidelearn.postings import Postings
+from slidelearn.postings import UNBIASED, Postings
 from slidelearn.small_rows import SmallRows
 from slidelearn.tables import build_tables
 from slidelearn.wide import Wide
@@ -160,7 +160,7 @@ def read_network(
     if "postings.bias" not in file:  # the first versions left it out
         return with_postings(network), inverse_propensity
     bias = file.take("postings.bias", np.float32, (n_labels,))
-    postings = _read_postings(file, "postings", n_features, bias)
+    postings = _read_postings(file, "postings", (n_features, n_labels), bias)
     return network._replace(postings=postings), inverse_propensity
 
 
@@ -338,7 +338,7 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
             cooccurrence=config.cooccurrence,
         )
     examples = Wide(indptr, features, values, np.empty(0, np.float32))
-    postings = _read_postings(file, "memory.postings", n_features, np.zeros(n, np.float32))
+    postings = _read_postings(file, "memory.postings", (n_features, n), UNBIASED)
     names = ("cooccurrence.indptr", "cooccurrence.partners")
     partners = Pairs(*_read_rows(file, names, n_labels, n_labels, ascending=False))
     shares = file.take("cooccurrence.shares", np.float32, (len(partners.neurons),))
@@ -348,17 +348,17 @@ def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int
 
 
 def _read_postings(
-    file: ArrayFile, name: str, n_features: int, bias: NDArray[np.float32]
+    file: ArrayFile, name: str, shape: tuple[int, int], bias: NDArray[np.float32]
 ) -> Postings:
-    """Tables over rows of features, as many as there are biases."""
-    names = (f"{name}.indptr", f"{name}.labels")
-    indptr, labels = _read_rows(file, names, n_features, len(bias), ascending=False)
+    """Tables of so many features over so many rows of them."""
+    (n_features, n_rows), names = shape, (f"{name}.indptr", f"{name}.labels")
+    indptr, labels = _read_rows(file, names, n_features, n_rows, ascending=False)
     weights = file.take(f"{name}.weights", np.float32, labels.shape)
     if f"{name}.usual" not in file:  # as in the memory, and what the first versions wrote
         return Postings(indptr, labels, weights, bias, np.empty(0, np.int32))
     usual = file.take(f"{name}.usual", np.int32, (None,))
-    if len(usual) and not (usual.min() >= 0 and usual.max() < len(bias)):
-        raise ModelError(f"{file.path}: {name}.usual has an id outside of 0 to {len(bias) - 1}")
+    if len(usual) and not (usual.min() >= 0 and usual.max() < n_rows):
+        raise ModelError(f"{file.path}: {name}.usual has an id outside of 0 to {n_rows - 1}")
     return Postings(indptr, labels, weights, bias, usual)
 
 

@@ -18,9 +18,10 @@ from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
 from slidelearn.wide import Wide
 
-__all__ = ["Found", "Postings", "best_labels", "make_postings", "refile_postings"]
+__all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "refile_postings"]
 
 
+UNBIASED = np.empty(0, np.float32)
 _BEGINNING = 128  # entries of a bucket that are prefetched; the processor sees what comes then
 
 # What the bucket of the constant adds, so that its labels count as touched; no sum changes by it.
@@ -45,8 +46,8 @@ class Postings(NamedTuple):
         The labels of a bucket.
     weights : float32 array
         Their wide weights when they were filed.
-    bias : float32 array of shape (n_labels,)
-        What every label's logit starts from.
+    bias : float32 array of shape (n_labels,) or (0,)
+        What every label's logit starts from; of shape (0,) where that is 0.
     usual : int32 array
         Labels of the largest biases: the bucket of the constant.
     """
@@ -204,7 +205,7 @@ def best_labels(
     ([7], [6.0])
     """
     check_room(scratch, len(postings.bias))
-    n, longest = len(x.indptr) - 1, 0
+    n, longest, biased = len(x.indptr) - 1, 0, len(postings.bias) > 0
     for i in range(n):
         longest = max(longest, x.indptr[i + 1] - x.indptr[i])
     indptr, neurons = np.zeros(n + 1, np.int64), np.empty(n * limit, np.int32)
@@ -240,7 +241,8 @@ def best_labels(
         for t in range(n_touched):
             label = np.uint32(touched[t])
             score, scratch[label] = scratch[label], 0
-            touched[n_keys], keys[n_keys] = label, score + postings.bias[label]
+            touched[n_keys] = label
+            keys[n_keys] = score + postings.bias[label] if biased else score
             n_keys += score != 0  # 0 weighs nothing, or was ranked already
         own = slice(indptr[i], indptr[i] + limit)
         kept = _keep_largest(keys[:n_keys], touched, best[own], neurons[own])
