@@ -59,14 +59,14 @@ def _size_rules(X: csr_matrix, Y: csr_matrix) -> dict[str, Any]:
     features and 159 labels, 67.6 and 68.8 on 500 and 983), nor what labels say of each other
     (bibtex: 64.9 without, 64.7 with). Few labels of many features need it: 90.2 and 89.4 on 7,462
     features and 100 labels, 35.7 and 33.8 on 97,087 and 1,000, 72.1 and 65.3 on 7,462 and 1,800,
-    46.4 and 22.9 on 1,500 labels with 2 to 4 examples each, in a third of the time. Among
-    very many labels more hard negatives, 64 and not 16, raised P@1 on 200,000 of the calls from
-    41.0 to 41.5; where an example has one label or two they only take time (9.0 and 9.1 on 145,473
-    glosses, 15.2 and 9.7 s). A longer tail changes nothing on the calls (54.9, 40.2 and 32.0 with
-    200 and with 1,000). Beside a wide
-    path, one pass learns nearly all there is to learn: a second one added 0.2 to a P@1 of 55.9 on
-    160,000 examples, 0.1 to 27.2 on 10,000 of these and 0.2 to 10.4 on 32,000 passages, and took
-    0.9 from 40.5 and 0.2 from 62.3 on docstrings, 0.3 from 32.1 on 40,000 of the calls.
+    46.4 and 22.9 on 1,500 labels with 2 to 4 examples each, in a third of the time. Among very many
+    labels more hard negatives, 64 and not 16, raised P@1 on 200,000 of the calls from 41.0 to 41.5;
+    where an example has one label or two they only take time (9.0 and 9.1 on 145,473 glosses, 15.2
+    and 9.7 s). A longer tail changes nothing on the calls (54.9, 40.2 and 32.0 with 200 and with
+    1,000). Beside a wide path, one pass learns nearly all there is to learn: a second one added 0.2
+    to a P@1 of 55.9 on 160,000 examples, 0.1 to 27.2 on 10,000 of these and 0.2 to 10.4 on 32,000
+    passages, and took 0.9 from 40.5 and 0.2 from 62.3 on docstrings, 0.3 from 32.1 on 40,000 of the
+    calls.
     """
     (n, n_features), n_labels = X.shape, Y.shape[1]
     if n_labels <= _NARROW and (n_features <= _NARROW or _is_dense(X)):

@@ -68,6 +68,13 @@ def _ascending(neurons: NDArray[np.int32]) -> NDArray[np.int32]:
     return neurons
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _append(own: NDArray[np.int32], kept: int, neuron: np.int32) -> int:
+    """Put a neuron behind the ``kept`` ones unless it is the last of them; returns how many."""
+    own[kept] = neuron
+    return kept + (kept == 0 or own[kept - 1] != neuron)
+
+
 @njit(cache=True, nogil=True)
 def unite(a: Pairs, b: Pairs) -> Pairs:
     """Neurons of either set of every example, ascending and distinct.
@@ -87,14 +94,11 @@ def unite(a: Pairs, b: Pairs) -> Pairs:
         own, kept, j = neurons[indptr[i] :], 0, 0
         for neuron in own_a:
             while j < len(own_b) and own_b[j] < neuron:
-                own[kept] = own_b[j]
-                kept += kept == 0 or own[kept - 1] != own_b[j]
+                kept = _append(own, kept, own_b[j])
                 j += 1
-            own[kept] = neuron
-            kept += kept == 0 or own[kept - 1] != neuron
+            kept = _append(own, kept, neuron)
         for neuron in own_b[j:]:
-            own[kept] = neuron
-            kept += kept == 0 or own[kept - 1] != neuron
+            kept = _append(own, kept, neuron)
         indptr[i + 1] = indptr[i] + kept
     return Pairs(indptr, neurons[: indptr[-1]])
 
