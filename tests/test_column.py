@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +75,21 @@ def test_training_on_a_file_has_the_same_bits(tmp_path, no_memory, monkeypatch, 
     for name, array in ours.items():
         assert_array_equal(array, theirs[name])
     assert is_mapped(models[0].network.memory.examples.weights) == (not copy)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system how it reads a mapping")
+def test_the_system_reads_no_more_of_a_file_than_it_is_asked_for():
+    column = Column(np.int32, limit=8)
+    column.reserve(2**20)
+    address = column.finish(2**20).ctypes.data
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if match := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(match[1], 16) <= address < int(match[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            assert "rr" in line.split()
+            return
+    pytest.fail("the mapping is not listed")
 
 
 @posix

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
 
 import naive
@@ -86,6 +86,34 @@ def test_blocks_of_labels_and_examples_change_nothing(monkeypatch, wide):
     assert_allclose(scores_of(network, X), scores, rtol=1e-4, atol=1e-4)
     assert_allclose(cut.scores, whole.scores, rtol=1e-4, atol=1e-4)
     assert (cut.labels == whole.labels).mean() > 0.99
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(
+    ("n", "n_entries", "size"),
+    [
+        (0, 0, 64),
+        (1, 20, 64),
+        (4000, 80_000, 500),
+        (58_466, 1_200_000, 1024),
+        (200_000, 0, 1024),
+        (200_000, 60_000_000, 109),
+        (200_000, 2**40, 64),
+    ],
+)
+def test_pieces_of_a_search_are_as_large_as_what_they_hold_allows(n, n_entries, size):
+    assert predicting._piece(n, n_entries) == size
+
+
+@pytest.mark.nojit
+def test_pieces_of_a_search_change_nothing(monkeypatch):
+    network, _, X = started(wide=4.0)
+    whole = predict(network, X, 4, exact=False)
+    for size in (1, 7, 10_000):
+        monkeypatch.setattr(predicting, "_piece", lambda n, n_entries, size=size: size)
+        cut = predict(network, X, 4, exact=False)
+        assert_array_equal(cut.labels, whole.labels)
+        assert_array_equal(cut.scores, whole.scores)
 
 
 @pytest.mark.nojit

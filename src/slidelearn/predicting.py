@@ -27,8 +27,10 @@ __all__ = ["TopK", "all_scores", "predict_topk"]
 _EXAMPLES, _LABELS = 256, 5000  # whose logits one thread holds at a time in an exact scan, 5 MB
 # Examples that one thread searches for at a time. What is read for one is often in the cache from
 # another: two threads answer 14,400, 17,100, 19,100 and 20,100 examples of the calls a second in
-# pieces of 64, 256, 512 and 1,024, and no more in larger ones. Few examples make eight pieces.
-_FEWEST, _MOST, _PIECES = 64, 1024, 8
+# pieces of 64, 256, 512 and 1,024, and no more in larger ones.
+_FEWEST, _MOST = 64, 1024
+_ENTRIES = 2**15  # of a piece, about: what 50 labels have of them takes 20 MB
+_PIECES = 8  # of few examples, for as many threads
 
 
 class TopK(NamedTuple):
@@ -96,8 +98,14 @@ def predict_topk(
     if exact or network.indexes[-1] is None:
         active = workers.map(scan, pieces(n, _EXAMPLES))
     else:
-        active = workers.map(find, pieces(n, min(max(-(-n // _PIECES), _FEWEST), _MOST)))
+        active = workers.map(find, pieces(n, _piece(n, X.nnz)))
     return TopK(labels[:, :k], scores[:, :k], sum(active))
+
+
+def _piece(n: int, n_entries: int) -> int:
+    """How many of n examples with so many entries a thread searches for at a time."""
+    most = min(_MOST, _ENTRIES * n // max(n_entries, 1), -(-n // _PIECES))
+    return max(_FEWEST, most)
 
 
 def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """A column: an array that grows while a file is read, in memory or, if it is large, in a file."""
 
+import mmap
 import os
 import tempfile
 import weakref
@@ -81,8 +82,16 @@ class Column:
             self._resize(max(size, self.array.size * 9 // 8))
 
     def finish(self, size: int) -> NDArray:
-        """Return the array with exactly ``size`` items."""
+        """Return the array with exactly ``size`` items.
+
+        Training takes examples in random order, so the system shall read no more than it is asked
+        for: where it read 4 MiB for each example of 2 KB, it had read 537 GB of a file of 458 MiB
+        after 8 minutes.
+        """
         self._resize(size)
+        if is_mapped(self.array) and hasattr(mmap, "MADV_RANDOM"):
+            mapped: Any = self.array.base
+            mapped.base.madvise(mmap.MADV_RANDOM)
         return self.array
 
     def _resize(self, size: int) -> None:
