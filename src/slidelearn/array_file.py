@@ -1,7 +1,8 @@
 """Array files: named arrays as safetensors, written without a copy, mapped with shapes checked.
 
 A mapped array is read from the disk, or the system's cache, where it is looked at; processes share
-its memory. Whoever changes it changes a copy of that page, never the file.
+its memory. Whoever changes it changes a copy of that page, never the file. A file of more than half
+of the memory that is left is read by the page; others come faster in longer pieces.
 """
 
 import errno
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from slidelearn.errors import ModelError
+from slidelearn.machine import available_memory, read_by_page
 
 __all__ = ["ArrayFile", "encode_arrays"]
 
@@ -104,7 +106,7 @@ class ArrayFile:
         try:
             with opener(str(path), framework="numpy") as checked:  # the whole header fits the file
                 self._names: set[str] = set(checked.keys())
-            self._bytes = np.memmap(path, np.uint8, mode="c").view(np.ndarray)
+            mapped = np.memmap(path, np.uint8, mode="c")
         except SafetensorError as error:
             raise ModelError(f"{path}: not a whole safetensors file ({error})") from None
         except OSError as error:
@@ -113,6 +115,10 @@ class ArrayFile:
                 f"{path}: cannot be mapped into memory ({error.strerror or error})"
                 + hint * (error.errno == errno.ENOMEM)
             ) from None
+        room = available_memory()
+        if room is not None and mapped.nbytes > room // 2:
+            read_by_page(mapped)
+        self._bytes = mapped.view(np.ndarray)
         self._start = 8 + int(self._bytes[:8].view("<u8")[0])
         self._header: dict[str, Any] = json.loads(self._bytes[8 : self._start].tobytes())
 

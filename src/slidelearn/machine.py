@@ -1,9 +1,13 @@
-"""The machine: how much memory this process can still get."""
+"""The machine: how much memory this process can still get, and how files beyond it are read."""
 
+import mmap
 import os
 from pathlib import Path
+from typing import Any
 
-__all__ = ["available_memory", "memory_for_process"]
+import numpy as np
+
+__all__ = ["available_memory", "memory_for_process", "read_by_page"]
 
 _GROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60  # bytes from which on a limit is none: version 1 states 2**63 - 4096
@@ -22,6 +26,18 @@ def memory_for_process() -> int | None:
     """Bytes that this process can have: what it has by now, caches of files apart, and can get."""
     left = available_memory()
     return None if left is None else left + _status().get("RssAnon", 0)
+
+
+def read_by_page(mapped: np.memmap) -> None:
+    """Let the system read no more of a mapped file than the page that is asked for.
+
+    Who jumps about in a file that does not fit into memory pays for all that is read beside it:
+    where that was 4 MiB for each example of 2 KB, 537 GB of a file of 458 MiB had been read after 8
+    minutes of training, and it had hardly begun.
+    """
+    base: Any = mapped.base
+    if hasattr(mmap, "MADV_RANDOM"):
+        base.madvise(mmap.MADV_RANDOM)
 
 
 def _status() -> dict[str, int]:
