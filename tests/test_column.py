@@ -2,9 +2,7 @@
 
 import errno
 import os
-import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from mappings import is_read_by_page
 from problems import clusters
 from slidelearn.datasets import column as column_module
 from slidelearn.datasets import load_dataset, save_dataset
@@ -77,19 +76,11 @@ def test_training_on_a_file_has_the_same_bits(tmp_path, no_memory, monkeypatch, 
     assert is_mapped(models[0].network.memory.examples.weights) == (not copy)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks the system how it reads a mapping")
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how it reads a mapping")
 def test_the_system_reads_no_more_of_a_file_than_it_is_asked_for():
     column = Column(np.int32, limit=8)
     column.reserve(2**20)
-    address = column.finish(2**20).ctypes.data
-    inside = False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if match := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
-            inside = int(match[1], 16) <= address < int(match[2], 16)
-        elif inside and line.startswith("VmFlags:"):
-            assert "rr" in line.split()
-            return
-    pytest.fail("the mapping is not listed")
+    assert is_read_by_page(column.finish(2**20))
 
 
 @posix

@@ -4,14 +4,16 @@ import errno
 import hashlib
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, load_file, save
 from scipy.sparse import csr_matrix
 
+from mappings import is_read_by_page
 from problems import clusters
-from slidelearn import model_file
+from slidelearn import array_file, model_file
 from slidelearn.array_file import encode_arrays
 from slidelearn.datasets import Dataset
 from slidelearn.errors import ModelError
@@ -328,3 +330,11 @@ def test_names_must_fit(tmp_path):
     save_model(model, tmp_path)
     with pytest.raises(ModelError, match=r"labels-.* holds 39 names, but config.json says 40"):
         load_model(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how it reads a mapping")
+@pytest.mark.parametrize(("room", "by_page"), [(None, False), (2**40, False), (0, True)])
+def test_a_model_beyond_the_memory_is_read_by_the_page(tmp_path, monkeypatch, room, by_page):
+    save_model(trained(), tmp_path)
+    monkeypatch.setattr(array_file, "available_memory", lambda: room)
+    assert is_read_by_page(load_model(tmp_path).network.output.weight) == by_page
