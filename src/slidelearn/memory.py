@@ -21,13 +21,7 @@ from slidelearn.config import Config
 from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.csr import make_csr, stack_rows
 from slidelearn.layers import Pairs, pairs_of
-from slidelearn.postings import (
-    UNBIASED,
-    Postings,
-    best_labels,
-    make_postings,
-    refile_postings,
-)
+from slidelearn.postings import UNBIASED, Postings, best_labels, make_postings, refile_postings
 from slidelearn.prefetching import prefetch
 from slidelearn.rows import Rows, features_of, sparse_rows
 from slidelearn.scratch import check_room, zeros

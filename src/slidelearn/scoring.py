@@ -250,12 +250,9 @@ def _keep(pairs: Pairs, keys: NDArray[np.float32], limit: int) -> tuple[Pairs, N
         if end - start > limit:
             least, n_equal = _least_kept(keys[start:end], limit)
         for p in range(start, end):
-            if keys[p] < least:
+            n_equal -= keys[p] == least
+            if keys[p] < least or (keys[p] == least and n_equal < 0):
                 continue
-            if keys[p] == least:
-                n_equal -= 1
-                if n_equal < 0:
-                    continue
             places[at] = p
             at += 1
         indptr[i + 1] = at
