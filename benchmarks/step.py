@@ -34,7 +34,7 @@ _PHASES = {
     "pair logits": ("pair_logits", "pair_input_gradient"),
     "wide pairs": ("find_hits", "add_pair_scores"),
     "shared products": ("product", "input_gradient"),
-    "wide tail": ("columns_of", "add_block_scores"),
+    "wide tail": ("_score_tail",),
     "loss": (
         "stratified_loss",
         "pair_classes",

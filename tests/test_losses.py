@@ -4,7 +4,7 @@ from numpy.testing import assert_allclose
 
 import naive
 from batches import label_lists, label_matrix, random_labels
-from slidelearn.layers import Pairs
+from slidelearn.layers import Pairs, pairs_of
 from slidelearn.losses import LOSS_KINDS, stratified_loss
 from slidelearn.sampling import Tail, draw_tail, join_strata, tail_chances
 
@@ -17,7 +17,7 @@ def make_strata(tail_size, n_found=4, seed=0):
     Y = random_labels(N, N_NEURONS, seed)
     found = np.concatenate([rng.choice(N_NEURONS, n_found, replace=False) for _ in range(N)])
     pairs = Pairs(np.arange(N + 1) * n_found, found.astype(np.int32))
-    return Y, join_strata(Y, pairs, some_tail(tail_size, rng))
+    return Y, join_strata(pairs_of(Y), pairs, some_tail(tail_size, rng))
 
 
 def some_tail(size, rng):
@@ -60,7 +60,7 @@ def test_lone_labels_do_not_count(kind):
     Y, strata = make_strata(8)
     lone = np.arange(N_NEURONS) % 3 == 0
     pairs = Pairs(strata.indptr, strata.neurons)
-    some = join_strata(Y, pairs, Tail(strata.shared, strata.weights), lone)
+    some = join_strata(pairs_of(Y), pairs, Tail(strata.shared, strata.weights), lone)
     logits = random_logits()
     loss, gradient = engine(kind, some, logits)
     total = 0.0
@@ -111,7 +111,7 @@ def test_gradient_is_the_slope_of_the_loss(kind):
 @kinds
 def test_exact_when_the_tail_holds_all_the_rest(kind):
     Y, strata = make_strata(tail_size=N_NEURONS)
-    everyone = join_strata(Y, None, some_tail(N_NEURONS, np.random.default_rng(0)))
+    everyone = join_strata(pairs_of(Y), None, some_tail(N_NEURONS, np.random.default_rng(0)))
     logits = random_logits()
     ones = np.ones(N_NEURONS)
     ref = sum(
@@ -135,7 +135,7 @@ def test_unbiased_over_draws_of_the_tail(kind):
     found = Pairs(np.array([0, 3]), active[2:])
     estimates, gradients = [], []
     for _ in range(n_draws):
-        strata = join_strata(Y, found, some_tail(9, rng))
+        strata = join_strata(pairs_of(Y), found, some_tail(9, rng))
         loss, gradient = engine(kind, strata, logits[None])
         estimates.append(np.exp(loss + logits[labels].mean()) if kind == "softmax" else loss)
         gradients.append(gradient[0])

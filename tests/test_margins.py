@@ -13,7 +13,7 @@ from problems import clusters
 from slidelearn import rivals as rivals_module
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
-from slidelearn.layers import Pairs
+from slidelearn.layers import Pairs, pairs_of
 from slidelearn.margins import fit_margins, make_margins
 from slidelearn.memory import Worth, make_memory
 from slidelearn.model import scale_rows
@@ -105,7 +105,7 @@ def test_rivals_are_the_wrong_neurons_of_largest_logits(seed, size, n_tail):
     found = [np.sort(rng.choice(N_LABELS, 3, replace=False)) for _ in range(N)]
     tail = np.sort(rng.choice(N_LABELS, n_tail, replace=False)).astype(np.int32)
     retrieved = Pairs(np.arange(N + 1) * 3, np.concatenate(found).astype(np.int32))
-    strata = join_strata(Y, retrieved, Tail(tail, np.ones(n_tail, np.float32)))
+    strata = join_strata(pairs_of(Y), retrieved, Tail(tail, np.ones(n_tail, np.float32)))
     owner = np.repeat(np.arange(N), np.diff(strata.indptr))
     out = np.full((N, size), -1, np.int32)
     keep_rivals(strata, logits[owner, strata.neurons], logits[:, tail], out)

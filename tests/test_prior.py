@@ -7,7 +7,7 @@ import naive
 from batches import random_labels
 from problems import clusters
 from slidelearn.config import Config
-from slidelearn.layers import Pairs
+from slidelearn.layers import Pairs, pairs_of
 from slidelearn.prior import (
     add_prior,
     fold_prior,
@@ -31,7 +31,7 @@ def make_strata():
     tail = Tail(np.array([2, 7, 11], np.int32), np.ones(3, np.float32))
     Y = random_labels(N, N_LABELS)
     Y = csr_matrix(Y.toarray() * (COUNTS > 0))
-    return Y, join_strata(Y, pairs, tail)
+    return Y, join_strata(pairs_of(Y), pairs, tail)
 
 
 @pytest.mark.nojit

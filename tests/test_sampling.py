@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from batches import label_matrix
-from slidelearn.layers import Pairs
+from slidelearn.layers import Pairs, pairs_of
 from slidelearn.sampling import Tail, draw_tail, join_strata, tail_chances, unite
 
 N_NEURONS = 12
@@ -21,7 +21,9 @@ def test_stratum_t_is_the_labels_and_then_the_other_retrieved_neurons(rows):
         np.concatenate(([0], np.cumsum([len(f) for _, f in rows]))),
         np.concatenate([f for _, f in rows]).astype(np.int32),
     )
-    strata = join_strata(Y, found, Tail(np.arange(3, dtype=np.int32), np.ones(3, np.float32)))
+    strata = join_strata(
+        pairs_of(Y), found, Tail(np.arange(3, dtype=np.int32), np.ones(3, np.float32))
+    )
     got = np.split(strata.neurons, strata.indptr[1:-1])
     for own, n_labels, (labels, retrieved) in zip(got, strata.n_labels, rows, strict=True):
         assert n_labels == len(labels)
@@ -51,7 +53,7 @@ def test_neurons_of_either_set_come_once(rows):
 def test_lone_labels_come_after_the_targets():
     found = Pairs(np.array([0, 2, 3]), np.array([5, 1, 2], np.int32))
     lone = np.isin(np.arange(N_NEURONS), [2, 5])
-    strata = join_strata(label_matrix([[2, 4, 7], [5]], N_NEURONS), found, NO_TAIL, lone)
+    strata = join_strata(pairs_of(label_matrix([[2, 4, 7], [5]], N_NEURONS)), found, NO_TAIL, lone)
     assert strata.neurons.tolist() == [4, 7, 2, 5, 1, 5, 2]
     assert strata.indptr.tolist() == [0, 5, 7]
     assert strata.n_labels.tolist() == [3, 1]
@@ -60,7 +62,7 @@ def test_lone_labels_come_after_the_targets():
 
 @pytest.mark.nojit
 def test_strata_of_labels_alone():
-    strata = join_strata(label_matrix([[], [5, 2]], N_NEURONS), None, NO_TAIL)
+    strata = join_strata(pairs_of(label_matrix([[], [5, 2]], N_NEURONS)), None, NO_TAIL)
     assert strata.indptr.tolist() == [0, 0, 2]
     assert strata.neurons.tolist() == [2, 5]
 
@@ -68,7 +70,7 @@ def test_strata_of_labels_alone():
 def test_ids_above_16_bits_stay_whole():
     Y = label_matrix([[70_000, 3]], 2**24 + 3)
     found = Pairs(np.array([0, 3]), np.array([2**24 + 1, 70_000, 70_001], np.int32))
-    strata = join_strata(Y, found, NO_TAIL)
+    strata = join_strata(pairs_of(Y), found, NO_TAIL)
     assert strata.neurons.tolist() == [3, 70_000, 2**24 + 1, 70_001]
 
 

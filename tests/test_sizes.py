@@ -21,16 +21,8 @@ from slidelearn.sampling import draw_tail, tail_chances
 from slidelearn.scratch import zeros
 from slidelearn.step import train_step
 from slidelearn.training import Trainer
-from slidelearn.wide import (
-    Wide,
-    add_block_scores,
-    add_pair_scores,
-    columns_of,
-    find_hits,
-    make_wide,
-    move_block,
-    move_wide,
-)
+from slidelearn.wide import Wide, add_pair_scores, find_hits, make_wide, move_wide
+from slidelearn.wide_block import add_met_scores, columns_of, meet_block, move_met
 from slidelearn.workers import Workers
 
 pytestmark = pytest.mark.skipif(
@@ -143,8 +135,9 @@ def test_a_wide_path(holes, searched):
     expected = 2 * wide.weights[place]
     assert scores.tolist() == [expected]
     columns = columns_of(X)
-    block = np.zeros((1, 1), np.float32)
-    add_block_scores(columns, wide, np.array([1]), block)
+    met, block = meet_block(columns, wide, np.array([1])), np.zeros((1, 1), np.float32)
+    assert met.places.tolist() == [place]
+    add_met_scores(columns, wide, met, block)
     assert block.tolist() == [[expected]]
     before = wide.weights[place]
     groups = Groups(
@@ -153,7 +146,7 @@ def test_a_wide_path(holes, searched):
     move_wide(wide, groups, 0, 1, hits, np.array([0.5], np.float32), 0.1)
     moved = wide.weights[place]
     assert moved < before
-    move_block(columns, wide, np.array([1]), np.array([[0.5]], np.float32), 0.1)
+    move_met(columns, wide, met, np.array([[0.5]], np.float32), 0.1)
     assert wide.weights[place] < moved
     assert not wide.weights[: 2**12].any()
 

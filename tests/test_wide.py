@@ -12,13 +12,10 @@ from slidelearn.rows import sparse_rows
 from slidelearn.scratch import zeros
 from slidelearn.wide import (
     Wide,
-    add_block_scores,
     add_pair_scores,
-    columns_of,
     concatenate_hits,
     find_hits,
     make_wide,
-    move_block,
     move_wide,
 )
 
@@ -102,18 +99,6 @@ def test_hits_are_where_an_example_and_a_label_share_features():
 
 
 @pytest.mark.nojit
-def test_block_scores_are_added():
-    X, Y = make_problem()
-    (wide, _), columns = make_wide(X, Y, 10.0), columns_of(X)
-    for first, last in ((0, N_LABELS), (2, 5)):
-        out = np.ones((N, last - first), np.float32)
-        labels = np.arange(first, last)
-        add_block_scores(columns, wide, labels, out)
-        ref = 1 + X.toarray() @ dense_weights(wide)[first:last].T
-        assert_allclose(out, ref, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.nojit
 def test_a_scratch_that_is_too_short_is_refused():
     X, Y = make_problem()
     wide, _ = make_wide(X, Y, 10.0)
@@ -135,21 +120,6 @@ def test_update():
     delta = np.zeros((N, N_LABELS))
     delta[owners, pairs.neurons] = deltas
     ref = naive.move_wide(before, present, X.toarray(), delta, active, [], 0.1)
-    assert_allclose(dense_weights(wide), ref, rtol=1e-5, atol=1e-5)
-    assert np.abs(ref - before).max() > 0.05
-
-
-@pytest.mark.nojit
-def test_update_of_labels_that_all_examples_share():
-    X, Y = make_problem()
-    (wide, _), columns = make_wide(X, Y, 10.0), columns_of(X)
-    before, labels = dense_weights(wide), np.array([1, 4, 6])
-    present = (Y.T.astype(int) @ (X != 0).astype(int)).toarray() > 0
-    delta = np.zeros((N, N_LABELS))
-    delta[:, labels] = np.random.default_rng(2).standard_normal((N, 3))
-    deltas = delta[:, labels].astype(np.float32)
-    move_block(columns, wide, labels, deltas, 0.1)
-    ref = naive.move_wide(before, present, X.toarray(), delta, [], labels, 0.1)
     assert_allclose(dense_weights(wide), ref, rtol=1e-5, atol=1e-5)
     assert np.abs(ref - before).max() > 0.05
 

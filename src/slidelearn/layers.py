@@ -88,6 +88,11 @@ class Pairs(NamedTuple):
     indptr: NDArray[np.int64]
     neurons: NDArray[np.int32]
 
+    def part(self, start: int, end: int) -> "Pairs":
+        """Those of the examples start to end; a view."""
+        first, last = self.indptr[start], self.indptr[end]
+        return Pairs(self.indptr[start : end + 1] - first, self.neurons[first:last])
+
 
 def pairs_of(Y: csr_matrix) -> Pairs:
     """Labels Y (n, l) as the pairs of their examples.

@@ -18,7 +18,6 @@ from slidelearn.heap import offer
 from slidelearn.layers import Pairs, examples_of
 from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.rows import Rows, sparse_rows
-from slidelearn.wide import columns_of
 from slidelearn.workers import Workers, pieces
 
 __all__ = [
@@ -220,12 +219,12 @@ def _ask(
     x: csr_matrix, members: Pairs, factors: NDArray[np.float32], scales: NDArray[np.float32]
 ) -> _Sample:
     """Turn the examples x (n, d) that ask around, scales (n, m)."""
-    columns = columns_of(x)
+    columns = x.tocsc()
     features = np.repeat(np.arange(x.shape[1]), np.diff(columns.indptr))
-    values = columns.values[:, None] * factors[features] * scales[columns.examples]
+    values = columns.data[:, None] * factors[features] * scales[columns.indices]
     squares = np.zeros(scales.shape, np.float32)
-    np.add.at(squares, columns.examples, values * values)
-    return _Sample(columns.indptr, columns.examples, values, squares, members)
+    np.add.at(squares, columns.indices, values * values)
+    return _Sample(columns.indptr, columns.indices, values, squares, members)
 
 
 def _weigh(most: int, prior: float, doubts: tuple[float, ...]) -> _Weights:

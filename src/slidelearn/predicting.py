@@ -19,7 +19,7 @@ from slidelearn.memory import (
 from slidelearn.network import Network, hidden_rows
 from slidelearn.rows import product, sparse_rows
 from slidelearn.searching import room, search, strengths
-from slidelearn.wide import add_block_scores, columns_of
+from slidelearn.wide_block import add_block_scores, columns_of
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["TopK", "all_scores", "predict_topk"]

@@ -67,6 +67,14 @@ class Rows(NamedTuple):
         """Dense rows as an array (n, width + 1); a view."""
         return self.values.reshape(self.n, self.width + 1)
 
+    def part(self, start: int, end: int) -> "Rows":
+        """Sparse rows start to end; a view."""
+        first, last = self.indptr[start], self.indptr[end]
+        indptr = self.indptr[start : end + 1] - first
+        return self._replace(
+            indptr=indptr, indices=self.indices[first:last], values=self.values[first:last]
+        )
+
     def take(self, rows: NDArray[np.int64]) -> "Rows":
         """Some of the rows, copied."""
         if self.dense:

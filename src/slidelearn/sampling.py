@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
-from slidelearn.layers import Pairs, pairs_of
+from slidelearn.layers import Pairs
 from slidelearn.losses import Strata
 
 __all__ = ["Chances", "Tail", "draw_tail", "join_strata", "tail_chances", "unite"]
@@ -104,9 +103,9 @@ def unite(a: Pairs, b: Pairs) -> Pairs:
 
 
 def join_strata(
-    Y: csr_matrix, found: Pairs | None, tail: Tail, lone: NDArray[np.bool_] | None = None
+    labels: Pairs, found: Pairs | None, tail: Tail, lone: NDArray[np.bool_] | None = None
 ) -> Strata:
-    """Stratum T of every example: its labels, then what was retrieved and is no label.
+    """Stratum T of every example: its labels, ascending, then what was found and is no label.
 
     Labels that ``lone`` (N,) marks are no targets, and come after those that are.
 
@@ -114,16 +113,15 @@ def join_strata(
     --------
     >>> found = Pairs(np.array([0, 3]), np.array([4, 1, 0], np.int32))
     >>> tail = Tail(np.array([3], np.int32), np.array([2], np.float32))
-    >>> strata = join_strata(csr_matrix([[0, 1, 1, 0, 0]]), found, tail)
+    >>> strata = join_strata(Pairs(np.array([0, 2]), np.array([1, 2], np.int32)), found, tail)
     >>> strata.neurons.tolist(), strata.n_labels.tolist()
     ([1, 2, 4, 0], [2])
     """
-    n = Y.shape[0]
+    n = len(labels.indptr) - 1
     if lone is None:
-        lone = np.zeros(Y.shape[1], np.bool_)
+        lone = np.zeros(int(labels.neurons.max(initial=-1)) + 1, np.bool_)
     if found is None:
         found = Pairs(np.zeros(n + 1, np.int64), np.empty(0, np.int32))
-    labels = pairs_of(Y)
     indptr, n_targets = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
     neurons = np.empty(len(labels.neurons) + len(found.neurons), np.int32)
     _join(labels, lone, found, indptr, n_targets, neurons)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
-from slidelearn.csr import keep_entries, slice_rows
+from slidelearn.csr import keep_entries
 from slidelearn.layers import (
     Groups,
     Layer,
@@ -16,6 +16,7 @@ from slidelearn.layers import (
     group_entries,
     pair_input_gradient,
     pair_logits,
+    pairs_of,
     update_rows,
 )
 from slidelearn.losses import LOSS_KINDS, Strata, stratified_loss
@@ -38,23 +39,27 @@ from slidelearn.sampling import Tail, join_strata
 from slidelearn.scratch import zeros
 from slidelearn.start import OwnShare, leave_out, own_lengths
 from slidelearn.wide import (
-    Columns,
     Hits,
     Wide,
-    add_block_scores,
     add_pair_scores,
-    columns_of,
     concatenate_hits,
     find_hits,
-    move_block,
     move_wide,
+)
+from slidelearn.wide_block import (
+    BLOCK,
+    Columns,
+    Met,
+    add_met_scores,
+    columns_of,
+    meet_block,
+    move_met,
 )
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["StepReport", "train_step"]
 
 _SHARED_ROWS = 128  # rows of the shared gradient that one task computes
-_TAIL_ROWS = 32  # labels of the shared tail whose wide weights one task moves
 _NO_IDS = np.empty(0, np.int32)
 
 
@@ -96,14 +101,22 @@ class _Part(NamedTuple):
 class _Batch(NamedTuple):
     """A batch of n examples, and what its pieces share."""
 
-    X: csr_matrix  # features that dropout left in
-    Y: csr_matrix
+    x: Rows  # features that dropout left in
+    labels: Pairs
     place: int  # number of its first example
     tail: Tail
     tail_weight: NDArray[np.float32]  # (width + 1, m), of the output layer
-    tail_scores: NDArray[np.float32] | None  # (n, m), of the wide path
+    wide_tail: "_WideTail | None"
     own: OwnShare | None
     prior: Prior | None
+
+
+class _WideTail(NamedTuple):
+    """The shared tail on the wide path: scores (n, m), and which weights each block met."""
+
+    columns: Columns
+    scores: NDArray[np.float32]
+    blocks: list[Met]
 
 
 class _Piece(NamedTuple):
@@ -141,18 +154,15 @@ def train_step(
     if config.input_dropout:
         rng = np.random.default_rng((config.seed, number, 2))
         X = _drop_features(X, config.input_dropout, rng)
-    columns = scores = None
-    if network.wide is not None:
-        columns = columns_of(X)
-        scores = _wide_tail_scores(network.wide, columns, tail, X.shape[0], workers)
-    weight = network.output.weight[tail.neurons].T
-    batch = _Batch(X, Y, number * config.batch_size, tail, weight, scores, own, prior)
+    wide_tail = None if network.wide is None else _score_tail(network.wide, X, tail, workers)
+    weight, place = network.output.weight[tail.neurons].T, number * config.batch_size
+    batch = _Batch(sparse_rows(X), pairs_of(Y), place, tail, weight, wide_tail, own, prior)
 
     def work(start: int, end: int) -> _Piece:
         return _forward_and_back(network, config, batch, start, end)
 
     done = workers.map(work, pieces(X.shape[0]))
-    moved = _update(network, config, done, tail.neurons, columns, lr_factor, workers)
+    moved = _update(network, config, done, batch, lr_factor, workers)
     if prior is not None:
         gradients = [piece.prior_gradient for piece in done if piece.prior_gradient is not None]
         move_prior(prior, np.sum(gradients, axis=0), config.prior_lr * lr_factor)
@@ -165,17 +175,16 @@ def train_step(
     )
 
 
-def _wide_tail_scores(
-    wide: Wide, columns: Columns, tail: Tail, n: int, workers: Workers
-) -> NDArray[np.float32]:
-    """Wide scores of the shared tail for all n examples, (n, m)."""
-    scores = np.zeros((n, len(tail.neurons)), np.float32)
+def _score_tail(wide: Wide, X: csr_matrix, tail: Tail, workers: Workers) -> _WideTail:
+    """Wide scores of the shared tail for all n examples."""
+    columns, scores = columns_of(X), np.zeros((X.shape[0], len(tail.neurons)), np.float32)
 
-    def add(start: int, end: int) -> None:
-        add_block_scores(columns, wide, tail.neurons[start:end], scores[:, start:end])
+    def add(start: int, end: int) -> Met:
+        met = meet_block(columns, wide, tail.neurons[start:end])
+        add_met_scores(columns, wide, met, scores[:, start:end])
+        return met
 
-    workers.map(add, pieces(len(tail.neurons), _TAIL_ROWS))
-    return scores
+    return _WideTail(columns, scores, workers.map(add, pieces(len(tail.neurons), BLOCK)))
 
 
 def _forward_and_back(
@@ -184,10 +193,10 @@ def _forward_and_back(
     """Run the examples start to end of a batch, without any update."""
     place, own, prior = batch.place + start, batch.own, batch.prior
     rng = np.random.default_rng((config.seed, place, 1))
-    x, Y = sparse_rows(slice_rows(batch.X, start, end)), slice_rows(batch.Y, start, end)
+    x, labels = batch.x.part(start, end), batch.labels.part(start, end)
     traces: list[Trace] = []
     h = hidden_rows(network, x, first_example=place, dropout=config.dropout, rng=rng, traces=traces)
-    strata = _active_set(network, x, h, Y, batch.tail, place, own)
+    strata = _active_set(network, x, h, labels, batch.tail, place, own)
     pairs = Pairs(strata.indptr, strata.neurons)
     delta = np.empty(len(pairs.neurons), np.float32)
     pair_logits(h, network.output.weight, pairs, delta)
@@ -196,8 +205,8 @@ def _forward_and_back(
     if network.wide is not None:
         hits = find_hits(x, network.wide, pairs, zeros(x.width))
         add_pair_scores(network.wide, hits, delta)
-    if batch.tail_scores is not None:
-        shared_delta += batch.tail_scores[start:end]
+    if batch.wide_tail is not None:
+        shared_delta += batch.wide_tail.scores[start:end]
     if own is not None:
         lengths = own_lengths(h, traces[-1].z, network.mean)
         leave_out(x, lengths, strata, own, 1 - config.input_dropout, delta)
@@ -220,16 +229,17 @@ def _active_set(
     network: Network,
     x: Rows,
     h: Rows,
-    Y: csr_matrix,
+    labels: Pairs,
     tail: Tail,
     place: int,
     own: OwnShare | None,
 ) -> Strata:
     """Labels and retrieved neurons of every example, beside the shared tail."""
     index, lone = network.indexes[-1], None if own is None else own.lone
-    if index is None:
-        return join_strata(Y, None, tail, lone)
-    return join_strata(Y, retrieve_labels(network, x, h, index.train_size, place), tail, lone)
+    found = None
+    if index is not None:
+        found = retrieve_labels(network, x, h, index.train_size, place)
+    return join_strata(labels, found, tail, lone)
 
 
 def _drop_features(X: csr_matrix, share: float, rng: np.random.Generator) -> csr_matrix:
@@ -266,8 +276,7 @@ def _update(
     network: Network,
     config: Config,
     done: list[_Piece],
-    shared: NDArray[np.int32],
-    columns: Columns | None,
+    batch: _Batch,
     lr_factor: float,
     workers: Workers,
 ) -> list[NDArray[np.int32] | None]:
@@ -288,13 +297,13 @@ def _update(
     shared_delta = np.concatenate([piece.shared_delta for piece in done])
     step = Step(config.lr * lr_factor, config.weight_decay)
     assert part.pairs is not None
-    groups = group_entries(part.pairs.neurons, shared)
+    groups = group_entries(part.pairs.neurons, batch.tail.neurons)
     _update_hashed(network.output, part, groups, shared_delta, step, workers)
-    if network.wide is not None and columns is not None:
+    if network.wide is not None and batch.wide_tail is not None:
         hits = concatenate_hits([piece.hits for piece in done if piece.hits is not None])
         wide_lr = config.wide_lr * lr_factor
         _update_wide(network.wide, part, groups, hits, wide_lr, workers)
-        _update_wide_tail(network.wide, columns, shared, shared_delta, wide_lr, workers)
+        _update_wide_tail(network.wide, batch.wide_tail, shared_delta, wide_lr, workers)
     return [*moved, groups.rows]
 
 
@@ -354,19 +363,15 @@ def _update_wide(
 
 
 def _update_wide_tail(
-    wide: Wide,
-    columns: Columns,
-    shared: NDArray[np.int32],
-    delta: NDArray[np.float32],
-    lr: float,
-    workers: Workers,
+    wide: Wide, tail: _WideTail, delta: NDArray[np.float32], lr: float, workers: Workers
 ) -> None:
-    """Move the wide weights of the shared tail."""
+    """Move the wide weights of the shared tail, by the deltas (n, m) of all examples."""
 
     def move(start: int, end: int) -> None:
-        move_block(columns, wide, shared[start:end], delta[:, start:end], lr)
+        met = tail.blocks[start // BLOCK]
+        move_met(tail.columns, wide, met, delta[:, start:end], lr)
 
-    workers.map(move, pieces(len(shared), _TAIL_ROWS))
+    workers.map(move, pieces(delta.shape[1], BLOCK))
 
 
 def _owners(indptr: NDArray[np.int64]) -> NDArray[np.int64]:

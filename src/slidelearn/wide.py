@@ -2,8 +2,8 @@
 
 The deep path blurs rare features in a few hundred hidden units; this path keeps them sharp.
 Weights start at the centroid: the mean feature vector of a label's examples, scaled to one length.
-In training, scores are computed for the pairs of an example and a label or retrieved neuron, and
-for all examples of a batch at once where they share a neuron.
+In training, scores are computed for the pairs of an example and a label or retrieved neuron; see
+`slidelearn.wide_block` for neurons that all examples of a batch share.
 """
 
 from typing import NamedTuple
@@ -19,17 +19,14 @@ from slidelearn.rows import Rows, concatenate_indptr, sparse_rows
 from slidelearn.scratch import check_room
 
 __all__ = [
-    "Columns",
     "Hits",
     "Wide",
-    "add_block_scores",
     "add_pair_scores",
-    "columns_of",
     "concatenate_hits",
     "count_features",
     "find_hits",
     "make_wide",
-    "move_block",
+    "move_weight",
     "move_wide",
     "scale_labels",
 ]
@@ -80,61 +77,6 @@ class Hits(NamedTuple):
     indptr: NDArray[np.int64]
     places: NDArray[np.int64]
     values: NDArray[np.float32]
-
-
-class Columns(NamedTuple):
-    """A batch of n examples by feature: feature f is in those from ``indptr[f]`` on.
-
-    Attributes
-    ----------
-    indptr : int32 array of shape (n_features + 1,)
-        Where each feature's entries are.
-    examples : int32 array of shape (nnz,)
-        Which examples have it.
-    values : float32 array of shape (nnz,)
-        What it is in them.
-    """
-
-    indptr: NDArray[np.int32]
-    examples: NDArray[np.int32]
-    values: NDArray[np.float32]
-
-
-def columns_of(X: csr_matrix) -> Columns:
-    """Turn a batch of examples X (n, n_features) around.
-
-    Examples
-    --------
-    >>> columns = columns_of(csr_matrix(np.array([[1, 2], [0, 3]], np.float32)))
-    >>> columns.indptr.tolist(), columns.examples.tolist(), columns.values.tolist()
-    ([0, 1, 3], [0, 0, 1], [1.0, 2.0, 3.0])
-    """
-    indptr = np.zeros(X.shape[1] + 1, np.int32)
-    examples, values = np.empty(X.nnz, np.int32), np.empty(X.nnz, np.float32)
-    _turn(sparse_rows(X), indptr, examples, values)
-    return Columns(indptr, examples, values)
-
-
-@njit(cache=True, nogil=True)
-def _turn(
-    x: Rows,
-    indptr: NDArray[np.int32],
-    examples: NDArray[np.int32],
-    values: NDArray[np.float32],
-) -> None:
-    """Sort entries by feature: examples, values (nnz,), from indptr (n_features + 1,) of zeros."""
-    for f in x.indices:
-        indptr[f + 1] += 1
-    for f in range(x.width):
-        indptr[f + 1] += indptr[f]
-    for i in range(len(x.indptr) - 1):
-        for e in range(x.indptr[i], x.indptr[i + 1]):
-            place = indptr[x.indices[e]]
-            examples[place], values[place] = i, x.values[e]
-            indptr[x.indices[e]] += 1
-    for f in range(x.width, 0, -1):
-        indptr[f] = indptr[f - 1]
-    indptr[0] = 0
 
 
 def make_wide(X: csr_matrix, Y: csr_matrix, length: float) -> tuple[Wide, NDArray[np.float32]]:
@@ -345,7 +287,7 @@ def add_pair_scores(wide: Wide, hits: Hits, out: NDArray[np.float32]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _move_weight(wide: Wide, place: int, gradient: np.float32, lr: float) -> None:
+def move_weight(wide: Wide, place: int, gradient: np.float32, lr: float) -> None:
     """Adagrad on one weight."""
     wide.squares[place] += gradient * gradient
     wide.weights[place] -= np.float32(lr) * gradient / np.sqrt(wide.squares[place])
@@ -368,39 +310,4 @@ def move_wide(
     for k in range(start, end):
         for p in groups.entries[groups.indptr[k] : groups.indptr[k + 1]]:
             for e in range(hits.indptr[p], hits.indptr[p + 1]):
-                _move_weight(wide, hits.places[e], deltas[p] * hits.values[e], lr)
-
-
-@njit(cache=True, nogil=True)
-def add_block_scores(
-    columns: Columns,
-    wide: Wide,
-    labels: NDArray[np.integer],
-    out: NDArray[np.float32],
-) -> None:
-    """Add the wide scores of some labels (m,) for all examples to their logits, out (n, m)."""
-    for j in range(len(labels)):
-        n = labels[j]
-        for place in range(wide.indptr[n], wide.indptr[n + 1]):
-            feature, weight = wide.features[place], wide.weights[place]
-            for e in range(columns.indptr[feature], columns.indptr[feature + 1]):
-                out[columns.examples[e], j] += weight * columns.values[e]
-
-
-@njit(cache=True, nogil=True)
-def move_block(
-    columns: Columns,
-    wide: Wide,
-    labels: NDArray[np.integer],
-    deltas: NDArray[np.float32],
-    lr: float,
-) -> None:
-    """Adagrad on the wide weights of some labels (m,), by the deltas (n, m) of all examples."""
-    for j in range(len(labels)):
-        n = labels[j]
-        for place in range(wide.indptr[n], wide.indptr[n + 1]):
-            feature, gradient = wide.features[place], np.float32(0)
-            for e in range(columns.indptr[feature], columns.indptr[feature + 1]):
-                gradient += deltas[columns.examples[e], j] * columns.values[e]
-            if gradient != 0:
-                _move_weight(wide, place, gradient, lr)
+                move_weight(wide, hits.places[e], deltas[p] * hits.values[e], lr)
