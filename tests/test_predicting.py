@@ -10,6 +10,7 @@ from slidelearn.config import Config
 from slidelearn.cooccurrence import CANDIDATES
 from slidelearn.model import Model, prepare_features
 from slidelearn.predicting import all_scores, predict_topk
+from slidelearn.ranks import NO_RANKS
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
 
@@ -114,6 +115,21 @@ def test_pieces_of_a_search_change_nothing(monkeypatch):
         cut = predict(network, X, 4, exact=False)
         assert_array_equal(cut.labels, whole.labels)
         assert_array_equal(cut.scores, whole.scores)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("most", [N, N + 1], ids=["many", "few"])
+def test_a_network_that_was_loaded_predicts_without_ranks_or_makes_them(monkeypatch, most):
+    network, _, X = started(wide=4.0)
+    assert len(network.ranks.rows)
+    loaded = network._replace(ranks=NO_RANKS)
+    monkeypatch.setattr(predicting, "_RANKED", most)
+    made = []
+    monkeypatch.setattr(predicting, "with_ranks", lambda net: made.append(net) or network)
+    expected = predict(network, X, 5, exact=False)
+    assert not made
+    assert equal(expected, predict(loaded, X, 5, exact=False))
+    assert made == ([loaded] if most == N else [])
 
 
 @pytest.mark.nojit

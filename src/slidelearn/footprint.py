@@ -12,12 +12,13 @@ from slidelearn.cooccurrence import PARTNERS
 from slidelearn.datasets import Dataset
 from slidelearn.datasets.column import is_mapped
 from slidelearn.errors import SlideError
-from slidelearn.growing import count_joined
+from slidelearn.growing import joined_lists
 from slidelearn.hashing.centroids import sample_size
 from slidelearn.machine import memory_for_process
 from slidelearn.memory import PER_FEATURE
 from slidelearn.network import Network
 from slidelearn.optimizers import make_optimizer, state_shapes
+from slidelearn.ranks import long_lists, most_long, rank_bytes
 from slidelearn.wide import count_features
 
 __all__ = ["Footprint", "check_memory", "measure_footprint"]
@@ -92,12 +93,13 @@ def measure_footprint(
     shapes = [(b, a + 1) if hashed else (a + 1, b) for a, b in pairwise(widths)]
     shapes.append((n_labels, widths[-1] + 1))
     sparse = config.wide > 0 or config.margin > 0
-    n_pairs = _count_pairs(X, Y, known, exact=exact) if sparse else 0
+    n_pairs, ranks = _count_pairs(X, Y, known, exact=exact) if sparse else (0, 0)
     parameters = 4 * sum(a * b for a, b in shapes)
     parameters += n_pairs * (4 + 4 * (config.wide > 0) + 4 * (config.margin > 0))
     optimizer = sum(_state_bytes(config.optimizer, shape) for shape in shapes)
     optimizer += 4 * n_pairs * (config.wide > 0)
     tables = 8 * min(n_pairs, n_features * config.tables.postings)
+    tables += ranks * (config.wide > 0)
     if config.tail < n_labels and config.files_neurons:
         tables += _table_bytes(config.tables, n_labels, widths[-1])
     if config.hidden_tables is not None:
@@ -135,16 +137,26 @@ def check_memory(
         )
 
 
-def _count_pairs(X: csr_matrix, Y: csr_matrix, known: Network | None, *, exact: bool) -> int:
-    """Pairs of a feature and a label that occur together or are known, or at least as many."""
+def _count_pairs(
+    X: csr_matrix, Y: csr_matrix, known: Network | None, *, exact: bool
+) -> tuple[int, int]:
+    """Pairs of a feature and a label that occur together or are known, or at least as many.
+
+    Also the bytes of the ranks of long lists of them.
+    """
+    n_features, n_labels = int(X.shape[1]), int(Y.shape[1])
     path = None if known is None else known.wide
     if path is None and known is not None and known.margins is not None:
         path = known.margins.path
     if exact:
-        return int(count_features(X, Y)[-1]) if path is None else count_joined(path, X, Y)
+        starts = count_features(X, Y) if path is None else joined_lists(path, X, Y)
+        n_long = len(long_lists(starts, n_features))
+        return int(starts[-1]), rank_bytes(n_long, n_labels, n_features)
     most = int((np.diff(X.indptr).astype(np.int64) * np.diff(Y.indptr)).sum())
     most += 0 if path is None else len(path.features)
-    return min(most, int(X.shape[1]) * int(Y.shape[1]))
+    most = min(most, n_features * n_labels)
+    n_long = min(n_labels, most_long(most, n_features))
+    return most, rank_bytes(n_long, n_labels, n_features)
 
 
 def _memory_bytes(data: Dataset, config: Config, known: Network | None) -> tuple[int, int]:

@@ -15,13 +15,13 @@ from slidelearn.layers import Layer
 from slidelearn.leave_one_out import trust
 from slidelearn.margins import Margins, make_margins
 from slidelearn.memory import extend_memory
-from slidelearn.network import Network, make_network
+from slidelearn.network import Network, make_network, with_ranks
 from slidelearn.optimizers import Optimizer
 from slidelearn.start import OwnShare, start_network
 from slidelearn.wide import Wide, make_wide, scale_labels
 from slidelearn.workers import Workers
 
-__all__ = ["count_joined", "grow_network"]
+__all__ = ["grow_network", "joined_lists"]
 
 
 class _Joined(NamedTuple):
@@ -74,7 +74,7 @@ def grow_network(
             joined = _join_wide(network.margins.path, make_wide(X, Y, 0.0)[0])
         network = network._replace(margins=_spread(network.margins, joined))
     if network.wide is not None:
-        network = network._replace(wide=joined.path)
+        network = with_ranks(network._replace(wide=joined.path))
     return network, own
 
 
@@ -84,16 +84,16 @@ def _behind(Y: csr_matrix, first: int) -> csr_matrix:
     return make_csr(kept.data, kept.indices - first, kept.indptr, (Y.shape[0], Y.shape[1] - first))
 
 
-def count_joined(path: Wide, X: csr_matrix, Y: csr_matrix) -> int:
-    """Count the pairs of a feature and a label in a path and in examples X (n, d), Y (n, l).
+def joined_lists(path: Wide, X: csr_matrix, Y: csr_matrix) -> NDArray[np.int64]:
+    """Where the labels' lists begin once a path has the pairs of examples X (n, d), Y (n, l).
 
     Examples
     --------
     >>> X, Y = csr_matrix(np.array([[1, 1, 0]], np.float32)), csr_matrix([[1]])
-    >>> count_joined(make_wide(X, Y, 1.0)[0], X[:, [2, 1, 0]], csr_matrix([[1, 1]]))
-    5
+    >>> joined_lists(make_wide(X, Y, 1.0)[0], X[:, [2, 1, 0]], csr_matrix([[1, 1]])).tolist()
+    [0, 3, 5]
     """
-    return len(_join_wide(path, make_wide(X, Y, 0.0)[0]).path.features)
+    return _join_wide(path, make_wide(X, Y, 0.0)[0]).path.indptr
 
 
 def _spread(margins: Margins, joined: _Joined) -> Margins:

@@ -13,6 +13,7 @@ from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
 from slidelearn.margins import Margins
 from slidelearn.memory import Memory
 from slidelearn.postings import Found, Postings, best_labels, make_postings, refile_postings
+from slidelearn.ranks import NO_RANKS, Ranks, make_ranks
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
 from slidelearn.sampling import unite
 from slidelearn.scratch import zeros
@@ -28,6 +29,7 @@ __all__ = [
     "make_network",
     "retrieve_labels",
     "with_postings",
+    "with_ranks",
 ]
 
 
@@ -59,6 +61,9 @@ class Network(NamedTuple):
         A classifier of each label, which speaks against it in predictions.
     feature_weights : float32 array of shape (n_features,) or (0,)
         What features are multiplied by before an example is scaled to length 1; (0,) for nothing.
+    ranks : Ranks
+        Where the wide path has the features of its longest lists. A network that was loaded has
+        none, since they may take longer to make than few predictions.
     """
 
     hidden: tuple[Layer, ...]
@@ -70,6 +75,7 @@ class Network(NamedTuple):
     memory: Memory | None = None
     margins: Margins | None = None
     feature_weights: NDArray[np.float32] = UNWEIGHTED
+    ranks: Ranks = NO_RANKS
 
     @property
     def n_features(self) -> int:
@@ -182,6 +188,14 @@ def with_postings(network: Network, features: NDArray[np.bool_] | None = None) -
     else:
         postings = refile_postings(network.postings, wide, features, size, bias, n_usual=n_usual)
     return network._replace(postings=postings)
+
+
+def with_ranks(network: Network) -> Network:
+    """Return the network with ranks over its wide path, if there is one with long lists."""
+    wide = network.wide
+    if wide is None:
+        return network
+    return network._replace(ranks=make_ranks(wide.indptr, wide.features, network.n_features))
 
 
 def find_labels(

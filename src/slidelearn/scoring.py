@@ -18,6 +18,7 @@ from slidelearn.layers import Pairs, pair_logits, small_logits
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import Memory, Votes, Worth, find_votes, place_votes
 from slidelearn.postings import Found, Postings, best_labels
+from slidelearn.ranks import Ranks
 from slidelearn.rows import BIAS_INPUT, Rows
 from slidelearn.sampling import unite
 from slidelearn.scratch import check_room
@@ -51,6 +52,7 @@ class Sparse(NamedTuple):
     margins: Wide
     wide: NDArray[np.float32]
     bias: NDArray[np.float32]
+    ranks: Ranks
 
 
 class Neurons(NamedTuple):
@@ -174,7 +176,7 @@ def _add_sparse(
     if sparse is None:
         return
     path = sparse.margins
-    hits = find_hits(x, path, pairs, scratch)
+    hits = find_hits(x, path, pairs, scratch, sparse.ranks)
     if len(sparse.wide) > 0:
         wide = Wide(path.indptr, path.features, sparse.wide, path.squares)
         add_pair_scores(wide, hits, logits)

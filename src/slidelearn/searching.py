@@ -119,7 +119,7 @@ def _sparse_scores(network: Network) -> Sparse | None:
     wide, margins = network.wide, network.margins
     if margins is not None:
         weights = _NOTHING if wide is None else wide.weights
-        return Sparse(margins.path, weights, margins.bias)
+        return Sparse(margins.path, weights, margins.bias, network.ranks)
     if wide is None:
         return None
-    return Sparse(wide._replace(weights=_NOTHING), wide.weights, _NOTHING)
+    return Sparse(wide._replace(weights=_NOTHING), wide.weights, _NOTHING, network.ranks)

@@ -203,7 +203,7 @@ def _forward_and_back(
     shared_delta = product(h, batch.tail_weight)
     hits = None
     if network.wide is not None:
-        hits = find_hits(x, network.wide, pairs, zeros(x.width))
+        hits = find_hits(x, network.wide, pairs, zeros(x.width), network.ranks)
         add_pair_scores(network.wide, hits, delta)
     if batch.wide_tail is not None:
         shared_delta += batch.wide_tail.scores[start:end]
