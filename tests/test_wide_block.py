@@ -12,6 +12,8 @@ from batches import random_features, random_labels
 from slidelearn.wide import make_wide
 from slidelearn.wide_block import (
     BLOCK,
+    _add_densely,
+    _add_one_by_one,
     add_block_scores,
     add_met_scores,
     columns_of,
@@ -79,6 +81,19 @@ def test_update():
     ref = naive.move_wide(before, present, X.toarray(), delta, [], labels, 0.1)
     assert_allclose(dense_weights(wide), ref, rtol=1e-5, atol=1e-5)
     assert np.abs(ref - before).max() > 0.05
+
+
+@pytest.mark.nojit
+def test_scores_are_the_same_to_the_bit_however_they_are_added():
+    X, _, wide = make_problem(seed=5)
+    columns, labels = columns_of(X), np.arange(N_LABELS)
+    met, (out, other) = meet_block(columns, wide, labels), np.ones((2, N, N_LABELS), np.float32)
+    _add_densely(columns, wide, met, out)
+    _add_one_by_one(columns, wide, met, other)
+    assert np.array_equal(out, other)
+    alone = np.ones((1, N_LABELS), np.float32)  # nor do other examples matter
+    add_block_scores(columns_of(X[7]), wide, labels, alone)
+    assert np.array_equal(alone[0], out[7])
 
 
 @given(st.integers(0, 2**16), st.integers(1, N_LABELS - 1))
