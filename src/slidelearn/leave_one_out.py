@@ -18,6 +18,7 @@ from slidelearn.heap import offer
 from slidelearn.layers import Pairs, examples_of
 from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.rows import Rows, sparse_rows
+from slidelearn.wide_block import Columns, columns_of
 from slidelearn.workers import Workers, pieces
 
 __all__ = [
@@ -69,8 +70,7 @@ class _Examples(NamedTuple):
 class _Sample(NamedTuple):
     """Those of n examples that ask, by feature, values (nnz, m); squared lengths (n, m)."""
 
-    indptr: NDArray[np.int32]
-    examples: NDArray[np.int32]
+    columns: Columns
     values: NDArray[np.float32]
     squares: NDArray[np.float32]
     members: Pairs
@@ -219,12 +219,12 @@ def _ask(
     x: csr_matrix, members: Pairs, factors: NDArray[np.float32], scales: NDArray[np.float32]
 ) -> _Sample:
     """Turn the examples x (n, d) that ask around, scales (n, m)."""
-    columns = x.tocsc()
-    features = np.repeat(np.arange(x.shape[1]), np.diff(columns.indptr))
-    values = columns.data[:, None] * factors[features] * scales[columns.indices]
+    columns = columns_of(x)
+    features = np.repeat(np.flatnonzero(columns.numbers >= 0), np.diff(columns.indptr))
+    values = columns.values[:, None] * factors[features] * scales[columns.examples]
     squares = np.zeros(scales.shape, np.float32)
-    np.add.at(squares, columns.indices, values * values)
-    return _Sample(columns.indptr, columns.indices, values, squares, members)
+    np.add.at(squares, columns.examples, values * values)
+    return _Sample(columns, values, squares, members)
 
 
 def _weigh(most: int, prior: float, doubts: tuple[float, ...]) -> _Weights:
@@ -333,10 +333,13 @@ def _multiply(
     Those that share one of its ``own`` features are listed in ``touched`` (n,); returns how many.
     ``met`` (n,) holds the label that an example was last met with.
     """
-    size = 0
+    size, columns = 0, sample.columns
     for f in own:
-        for e in range(sample.indptr[f], sample.indptr[f + 1]):
-            i = sample.examples[e]
+        k = columns.numbers[f]
+        if k < 0:
+            continue
+        for e in range(columns.indptr[k], columns.indptr[k + 1]):
+            i = columns.examples[e]
             if met[i] != label:
                 met[i], touched[size] = label, i
                 scores[i] = 0
