@@ -11,11 +11,11 @@ import naive
 from batches import random_features, random_labels
 from slidelearn.wide import make_wide
 from slidelearn.wide_block import (
-    BLOCK,
     _add_densely,
     _add_one_by_one,
     add_block_scores,
     add_met_scores,
+    block_size,
     columns_of,
     meet_block,
     move_met,
@@ -63,10 +63,17 @@ def test_scores_are_added(first, last):
 
 
 def test_more_labels_than_a_block():
-    X, _, wide = make_problem(n_labels=2 * BLOCK + 5)
-    out = np.zeros((N, 2 * BLOCK + 5), np.float32)
-    add_block_scores(columns_of(X), wide, np.arange(2 * BLOCK + 5), out)
+    X, _, wide = make_problem(n_labels=133)
+    columns, out = columns_of(X), np.zeros((N, 133), np.float32)
+    assert block_size(columns) == 64
+    add_block_scores(columns, wide, np.arange(133), out)
     assert_allclose(out, X.toarray() @ dense_weights(wide).T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n_features", "size"), [(0, 64), (2**14, 64), (2**16, 16), (2**21, 1)])
+def test_blocks_are_small_where_a_batch_has_many_features(n_features, size):
+    X = csr_matrix(np.ones((1, n_features), np.float32))
+    assert block_size(columns_of(X)) == size
 
 
 @pytest.mark.nojit

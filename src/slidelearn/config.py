@@ -92,6 +92,9 @@ class Config:
         Share of the learning rates that is left at the end of the run.
     weight_decay : float
         Share of a touched output row's weights that a step with learning rate 1 removes.
+    negligible : float
+        Gradient of the logit of a label or retrieved neuron below which that example does not
+        train it. A third to three quarters of them are below 0.001, with half a percent of the sum.
     dropout, input_dropout : float
         Share of hidden activations and of input features that are dropped in training.
     temperature : float
@@ -152,6 +155,7 @@ class Config:
     schedule: str = "cosine"
     lr_end: float = 0.4
     weight_decay: float = 0.0
+    negligible: float = 0.001
     dropout: float = 0.5
     input_dropout: float = 0.0
     temperature: float = 7.0
@@ -196,6 +200,7 @@ class Config:
             "hidden_lr",
             "wide_lr",
             "weight_decay",
+            "negligible",
             "temperature",
             "prior",
             "prior_lr",

@@ -21,6 +21,7 @@ __all__ = [
     "Pairs",
     "examples_of",
     "group_entries",
+    "keep_pairs",
     "make_layer",
     "pair_input_gradient",
     "pair_logits",
@@ -129,6 +130,30 @@ def _turn(labels: Pairs, places: NDArray[np.int64], examples: NDArray[np.int32])
         for label in labels.neurons[labels.indptr[i] : labels.indptr[i + 1]]:
             examples[places[label]] = i
             places[label] += 1
+
+
+@njit(cache=True, nogil=True)
+def keep_pairs(
+    pairs: Pairs, delta: NDArray[np.float32], least: float
+) -> tuple[Pairs, NDArray[np.int64]]:
+    """Keep the pairs whose delta, (n_pairs,), is at least so large, and their places.
+
+    Examples
+    --------
+    >>> pairs = Pairs(np.array([0, 1, 3]), np.array([7, 4, 5], np.int32))
+    >>> kept, places = keep_pairs(pairs, np.array([0, -2, 0.5], np.float32), 1.0)
+    >>> kept.indptr.tolist(), kept.neurons.tolist(), places.tolist()
+    ([0, 0, 1], [4], [1])
+    """
+    indptr, places = np.zeros(len(pairs.indptr), np.int64), np.empty(len(delta), np.int64)
+    at = 0
+    for i in range(len(pairs.indptr) - 1):
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            places[at] = p
+            at += abs(delta[p]) >= least
+        indptr[i + 1] = at
+    places = places[:at].copy()
+    return Pairs(indptr, pairs.neurons[places]), places
 
 
 class Groups(NamedTuple):

@@ -14,6 +14,7 @@ from slidelearn.layers import (
     Layer,
     Pairs,
     group_entries,
+    keep_pairs,
     pair_input_gradient,
     pair_logits,
     pairs_of,
@@ -45,12 +46,13 @@ from slidelearn.wide import (
     concatenate_hits,
     find_hits,
     move_wide,
+    take_hits,
 )
 from slidelearn.wide_block import (
-    BLOCK,
     Columns,
     Met,
     add_met_scores,
+    block_size,
     columns_of,
     meet_block,
     move_met,
@@ -116,6 +118,7 @@ class _WideTail(NamedTuple):
 
     columns: Columns
     scores: NDArray[np.float32]
+    size: int  # labels of a block
     blocks: list[Met]
 
 
@@ -123,8 +126,9 @@ class _Piece(NamedTuple):
     """A piece of the batch after its way forward and back."""
 
     hidden: list[_Part]
-    output: _Part
-    hits: Hits | None  # of the wide path
+    output: _Part  # of the pairs whose gradient is not negligible
+    hits: Hits | None  # of these, on the wide path
+    n_pairs: int  # all of them
     shared_delta: NDArray[np.float32]  # (n, m)
     prior_gradient: NDArray[np.float64] | None
     loss: float
@@ -178,13 +182,14 @@ def train_step(
 def _score_tail(wide: Wide, X: csr_matrix, tail: Tail, workers: Workers) -> _WideTail:
     """Wide scores of the shared tail for all n examples."""
     columns, scores = columns_of(X), np.zeros((X.shape[0], len(tail.neurons)), np.float32)
+    size = block_size(columns)
 
     def add(start: int, end: int) -> Met:
         met = meet_block(columns, wide, tail.neurons[start:end])
         add_met_scores(columns, wide, met, scores[:, start:end])
         return met
 
-    return _WideTail(columns, scores, workers.map(add, pieces(len(tail.neurons), BLOCK)))
+    return _WideTail(columns, scores, size, workers.map(add, pieces(len(tail.neurons), size)))
 
 
 def _forward_and_back(
@@ -219,10 +224,13 @@ def _forward_and_back(
     gradient = None
     if prior is not None:
         gradient = prior_gradient(prior, strata, classes, delta, shared_delta)
+    n_pairs = len(delta)
+    pairs, places = keep_pairs(pairs, delta, config.negligible)
+    delta, hits = delta[places], None if hits is None else take_hits(hits, places)
     upstream = input_gradient(h, batch.tail_weight, shared_delta)
     pair_input_gradient(h, network.output.weight, pairs, delta, upstream)
-    hidden = _back(network.hidden, traces, h, upstream)
-    return _Piece(hidden, _Part(h, pairs, delta), hits, shared_delta, gradient, loss, rivals)
+    hidden, output = _back(network.hidden, traces, h, upstream), _Part(h, pairs, delta)
+    return _Piece(hidden, output, hits, n_pairs, shared_delta, gradient, loss, rivals)
 
 
 def _active_set(
@@ -368,10 +376,10 @@ def _update_wide_tail(
     """Move the wide weights of the shared tail, by the deltas (n, m) of all examples."""
 
     def move(start: int, end: int) -> None:
-        met = tail.blocks[start // BLOCK]
+        met = tail.blocks[start // tail.size]
         move_met(tail.columns, wide, met, delta[:, start:end], lr)
 
-    workers.map(move, pieces(delta.shape[1], BLOCK))
+    workers.map(move, pieces(delta.shape[1], tail.size))
 
 
 def _owners(indptr: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -387,5 +395,5 @@ def _count_active(network: Network, done: list[_Piece]) -> NDArray[np.int64]:
             counts[depth] += part.delta.size
         counts[-1] += piece.shared_delta.size
         if piece.shared_delta.shape[1] < network.n_labels:  # else the tail holds the pairs too
-            counts[-1] += piece.output.delta.size
+            counts[-1] += piece.n_pairs
     return counts

@@ -30,6 +30,7 @@ __all__ = [
     "move_weight",
     "move_wide",
     "scale_labels",
+    "take_hits",
 ]
 
 # Squared gradient that a weight is taken to have seen before training: gradients are about 0.1,
@@ -274,6 +275,29 @@ def _search(
             below = features[np.uint64(places[k] + half - 1)] < wanted[k]
             places[k] += half if below else 0
         size -= half
+
+
+@njit(cache=True, nogil=True)
+def take_hits(hits: Hits, pairs: NDArray[np.int64]) -> Hits:
+    """Those of some pairs, (m,) places of them.
+
+    Examples
+    --------
+    >>> hits = Hits(np.array([0, 1, 3]), np.array([5, 6, 7]), np.array([1, 2, 3], np.float32))
+    >>> taken = take_hits(hits, np.array([1]))
+    >>> taken.indptr.tolist(), taken.places.tolist(), taken.values.tolist()
+    ([0, 2], [6, 7], [2.0, 3.0])
+    """
+    indptr = np.zeros(len(pairs) + 1, np.int64)
+    for k in range(len(pairs)):
+        indptr[k + 1] = indptr[k] + hits.indptr[pairs[k] + 1] - hits.indptr[pairs[k]]
+    places, values = np.empty(indptr[-1], np.int64), np.empty(indptr[-1], np.float32)
+    for k in range(len(pairs)):
+        start = hits.indptr[pairs[k]]
+        for e in range(indptr[k + 1] - indptr[k]):
+            places[indptr[k] + e] = hits.places[start + e]
+            values[indptr[k] + e] = hits.values[start + e]
+    return Hits(indptr, places, values)
 
 
 def concatenate_hits(parts: list[Hits]) -> Hits:

@@ -18,18 +18,19 @@ from slidelearn.rows import Rows, sparse_rows
 from slidelearn.wide import Wide, move_weight
 
 __all__ = [
-    "BLOCK",
     "Columns",
     "Met",
     "add_block_scores",
     "add_met_scores",
+    "block_size",
     "columns_of",
     "meet_block",
     "move_met",
 ]
 
 _DENSE = 16  # zeros beside a weight up to which it is quicker to multiply them, too
-BLOCK = 64  # labels that are multiplied at a time: a few hundred kilobytes, for the second cache
+_LABELS = 64  # that are multiplied at a time: a few hundred kilobytes, for the second cache
+_NUMBERS = 2**20  # that a block has at most: 4 MB
 
 
 class Columns(NamedTuple):
@@ -106,6 +107,12 @@ def _turn(x: Rows) -> Columns:
             examples[ends[k]], values[ends[k]] = i, x.values[e]
             ends[k] += 1
     return Columns(numbers, indptr, examples, values)
+
+
+@njit(cache=True, nogil=True)
+def block_size(columns: Columns) -> int:
+    """How many labels are multiplied at a time; fewer where the batch has many features."""
+    return max(1, min(_LABELS, _NUMBERS // max(len(columns.indptr) - 1, 1)))
 
 
 @njit(cache=True, nogil=True)
@@ -201,7 +208,8 @@ def add_block_scores(
     columns: Columns, wide: Wide, labels: NDArray[np.integer], out: NDArray[np.float32]
 ) -> None:
     """Add the wide scores of any number of labels (m,) for all examples to their logits, (n, m)."""
-    for start in range(0, len(labels), BLOCK):
-        end = min(start + BLOCK, len(labels))
+    size = block_size(columns)
+    for start in range(0, len(labels), size):
+        end = min(start + size, len(labels))
         met = meet_block(columns, wide, labels[start:end])
         add_met_scores(columns, wide, met, out[:, start:end])
