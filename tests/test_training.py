@@ -151,7 +151,7 @@ def test_one_step(optimizer, loss, hidden, left_out):
         hidden | small_tables("simhash", limit=6)
         | {"hidden": [14, 11], "tail": 9, "dropout": 0, "batch_size": n, "temperature": 3}
         | {"wide": 2, "loss": loss, "optimizer": optimizer, "normalize": False}
-        | {"lr": 0.05, "hidden_lr": 0.1, "wide_lr": 0.2, "weight_decay": 0.1}
+        | {"lr": 0.05, "hidden_lr": 0.1, "wide_lr": 0.2, "weight_decay": 0.1, "negligible": 0}
     )  # fmt: skip
     with Workers(1) as workers:
         trainer = Trainer.start(config, X, Y, workers)
