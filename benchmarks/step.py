@@ -43,7 +43,14 @@ _PHASES = {
         "leave_out",
         "own_lengths",
     ),
-    "grouping": ("group_entries", "_merge", "concatenate_hits", "join_strata"),
+    "grouping": (
+        "group_entries",
+        "_merge",
+        "concatenate_hits",
+        "join_strata",
+        "keep_pairs",
+        "take_hits",
+    ),
     "hidden update": ("_update_dense",),
     "output update": ("_update_hashed",),
     "wide update": ("_update_wide",),
@@ -111,7 +118,7 @@ def floors(counts: dict[str, float], rates: dict[str, float]) -> dict[str, float
     row = 4 * (counts["width"] + 1)  # bytes of a neuron
     gather = {name: size / rates["gather"] for name, size in {
         "hidden rows": counts["features"] * row,
-        "pair logits": 2 * counts["pairs"] * row,
+        "pair logits": (counts["pairs"] + counts["trained"]) * row,
         "output update": 2 * counts["moved"] * row,
         "hidden update": 2 * counts["moved_inputs"] * row,
     }.items()}  # fmt: skip
@@ -119,7 +126,7 @@ def floors(counts: dict[str, float], rates: dict[str, float]) -> dict[str, float
     # A hit reads a feature, a weight and a value; its update reads and writes weight and square.
     wide = {
         "wide pairs": 12 * counts["hits"] / rates["gather"],
-        "wide update": 16 * counts["hits"] / rates["gather"],
+        "wide update": 16 * counts["trained hits"] / rates["gather"],
     }
     return gather | wide | {
         "shared products": 4 * product / rates["product"],
@@ -138,22 +145,29 @@ def count_work(trainer: Trainer, data: Dataset, steps: int) -> tuple[Clock, dict
         limit["left"] -= 1
         return limit["left"] < 0
 
-    update = step_module._update
+    update, find_hits = step_module._update, step_module.find_hits
+
+    def finding(*arguments: Any) -> Any:
+        hits = find_hits(*arguments)
+        counts["hits"] += len(hits.places)
+        return hits
 
     def counting(network: Any, config: Any, done: list[Any], *rest: Any) -> Any:
         moved = update(network, config, done, *rest)
         inputs = np.concatenate([piece.hidden[0].x.indices for piece in done])
         counts["examples"] += sum(piece.output.x.n for piece in done)
         counts["features"] += len(inputs)
-        counts["pairs"] += sum(len(piece.output.delta) for piece in done)
-        counts["hits"] += sum(len(piece.hits.places) for piece in done if piece.hits is not None)
+        counts["pairs"] += sum(piece.n_pairs for piece in done)
+        counts["trained"] += sum(len(piece.output.delta) for piece in done)
+        counts["trained hits"] += sum(len(piece.hits.places) for piece in done if piece.hits)
         counts["moved"] += len(moved[-1])
         counts["moved_inputs"] += len(np.unique(inputs))
         return moved
 
+    timed = originals | {"find_hits": finding}
     try:
         step_module._update = counting
-        for name, function in originals.items():
+        for name, function in timed.items():
             setattr(step_module, name, clock.wrap(name, function))
         with Workers(1) as workers:
             trainer.run_epoch(data.X, data.Y, workers, stop=stop)

@@ -23,7 +23,8 @@ def engine_step(hidden, loss, optimizer, lr):
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
     config = Config(
         hidden=hidden, loss=loss, optimizer=optimizer, lr=lr, hidden_lr=lr, batch_size=N,
-        tail=N_LABELS, wide=0, dropout=0, negligible=0, start="random", temperature=3, normalize=False,
+        tail=N_LABELS, wide=0, dropout=0, negligible=0, start="random", temperature=3,
+        normalize=False,
     )  # fmt: skip
     with Workers(2) as workers:
         network = Trainer.start(config, X, Y, workers).network

@@ -9,6 +9,7 @@ from batches import random_features
 from slidelearn.layers import (
     Pairs,
     group_entries,
+    keep_pairs,
     make_layer,
     pair_input_gradient,
     pair_logits,
@@ -46,6 +47,18 @@ def serial(work, ranges):
 
 
 both = pytest.mark.parametrize("kind", ["sparse", "dense"])
+
+
+@pytest.mark.nojit
+@given(st.lists(st.floats(-1, 1, width=32), min_size=9, max_size=9), st.floats(0, 1, width=32))
+@settings(max_examples=30, deadline=None)
+def test_pairs_of_large_deltas_are_kept(deltas, least):
+    pairs, delta = make_pairs(), np.array(deltas, np.float32)
+    kept, places = keep_pairs(pairs, delta, least)
+    assert places.tolist() == [p for p, value in enumerate(deltas) if abs(value) >= least]
+    assert kept.neurons.tolist() == pairs.neurons[places].tolist()
+    owners = np.repeat(np.arange(N), np.diff(pairs.indptr))[places]
+    assert np.diff(kept.indptr).tolist() == np.bincount(owners, minlength=N).tolist()
 
 
 @pytest.mark.parametrize("hashed", [True, False])

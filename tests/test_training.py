@@ -55,6 +55,28 @@ def identical(a, b):
     return all(np.array_equal(x, y) for x, y in zip(arrays_of(a), arrays_of(b), strict=True))
 
 
+@pytest.mark.parametrize("wide", [0.0, 4.0])
+def test_negligible_gradients_do_not_train(wide):
+    X, Y = some_examples()
+    settings = QUICK | small_tables("centroids") | {"wide": wide, "lr": 1.0}
+    moved, active, changed = {}, {}, {}
+    for least in (0.0, 0.01, 10.0):
+        config = Config.from_dict(settings | {"negligible": least})
+        with Workers(1) as workers:
+            trainer = Trainer.start(config, X, Y, workers)
+            network, before = trainer.network, trainer.network.output.weight.copy()
+            tail = draw_tail(tail_chances(np.ones(300), 10), np.random.default_rng(0))
+            report = train_step(
+                network, config, X, Y, number=0, lr_factor=1.0, workers=workers, tail=tail
+            )
+        moved[least], active[least] = report.moved[-1], report.active.tolist()
+        changed[least] = np.flatnonzero((network.output.weight != before).any(axis=1))
+        assert set(changed[least]) <= set(moved[least])
+    assert moved[10.0].tolist() == tail.neurons.tolist()
+    assert set(moved[10.0]) < set(moved[0.01]) < set(moved[0.0])
+    assert active[0.0] == active[0.01] == active[10.0]
+
+
 def some_examples(n=300, n_labels=300, n_features=90, seed=0):
     X, Y, _ = clusters(n, n_labels, n_features, seed)
     return X, Y

@@ -17,6 +17,7 @@ from slidelearn.wide import (
     find_hits,
     make_wide,
     move_wide,
+    take_hits,
 )
 
 N, D, N_LABELS = 20, 9, 7
@@ -96,6 +97,13 @@ def test_hits_are_where_an_example_and_a_label_share_features():
         halves.append(find_hits(sparse_rows(X[part]), wide, own_pairs, zeros(252)))
     for whole, joined in zip(hits, concatenate_hits(halves), strict=True):
         assert np.array_equal(whole, joined)
+    some = np.array([1, 4, 5, 14])
+    taken = take_hits(hits, some)
+    for k, p in enumerate(some):
+        ours, theirs = slice(*taken.indptr[k : k + 2]), slice(*hits.indptr[p : p + 2])
+        assert np.array_equal(taken.places[ours], hits.places[theirs])
+        assert np.array_equal(taken.values[ours], hits.values[theirs])
+    assert take_hits(hits, some[:0]).indptr.tolist() == [0]
 
 
 @pytest.mark.nojit
