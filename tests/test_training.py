@@ -58,23 +58,24 @@ def identical(a, b):
 @pytest.mark.parametrize("wide", [0.0, 4.0])
 def test_negligible_gradients_do_not_train(wide):
     X, Y = some_examples()
+    few_X, few_Y = X[:8], Y[:8]
     settings = QUICK | small_tables("centroids") | {"wide": wide, "lr": 1.0}
-    moved, active, changed = {}, {}, {}
-    for least in (0.0, 0.01, 10.0):
+    moved, active = {}, {}
+    for least in (0.0, 0.1, 10.0):
         config = Config.from_dict(settings | {"negligible": least})
         with Workers(1) as workers:
             trainer = Trainer.start(config, X, Y, workers)
             network, before = trainer.network, trainer.network.output.weight.copy()
             tail = draw_tail(tail_chances(np.ones(300), 10), np.random.default_rng(0))
             report = train_step(
-                network, config, X, Y, number=0, lr_factor=1.0, workers=workers, tail=tail
+                network, config, few_X, few_Y, number=0, lr_factor=1.0, workers=workers, tail=tail
             )
         moved[least], active[least] = report.moved[-1], report.active.tolist()
-        changed[least] = np.flatnonzero((network.output.weight != before).any(axis=1))
-        assert set(changed[least]) <= set(moved[least])
+        changed = np.flatnonzero((network.output.weight != before).any(axis=1))
+        assert set(changed) <= set(moved[least])
     assert moved[10.0].tolist() == tail.neurons.tolist()
-    assert set(moved[10.0]) < set(moved[0.01]) < set(moved[0.0])
-    assert active[0.0] == active[0.01] == active[10.0]
+    assert set(moved[10.0]) < set(moved[0.1]) < set(moved[0.0])
+    assert active[0.0] == active[0.1] == active[10.0]
 
 
 def some_examples(n=300, n_labels=300, n_features=90, seed=0):
