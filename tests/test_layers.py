@@ -61,6 +61,14 @@ def test_pairs_of_large_deltas_are_kept(deltas, least):
     assert np.diff(kept.indptr).tolist() == np.bincount(owners, minlength=N).tolist()
 
 
+@pytest.mark.nojit
+def test_pairs_whose_delta_is_no_number_are_kept():
+    delta = np.full(9, np.nan, np.float32)
+    delta[4] = 0
+    _, places = keep_pairs(make_pairs(), delta, 0.5)
+    assert places.tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
 @pytest.mark.parametrize("hashed", [True, False])
 def test_a_layer_starts_uniform_without_biases(hashed):
     rng = np.random.default_rng(0)

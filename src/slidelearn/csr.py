@@ -7,6 +7,7 @@ are what SciPy makes. Methods of SciPy are for pieces of them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -16,12 +17,14 @@ from scipy.sparse import csr_matrix
 __all__ = [
     "copy_csr",
     "count_ids",
+    "cut_rows",
     "find_disorder",
     "keep_entries",
     "make_csr",
     "slice_rows",
     "sort_rows",
     "stack_rows",
+    "take_entries",
     "take_rows",
 ]
 
@@ -60,10 +63,21 @@ def slice_rows(X: csr_matrix, start: int, end: int) -> csr_matrix:
     >>> slice_rows(csr_matrix([[1, 0], [0, 2], [3, 4]]), 1, 9).toarray().tolist()
     [[0, 2], [3, 4]]
     """
-    indptr = X.indptr[start : end + 1]
-    first, last = indptr[0], indptr[-1]
-    shape = len(indptr) - 1, X.shape[1]
-    return make_csr(X.data[first:last], X.indices[first:last], indptr - first, shape)
+    indptr, own = cut_rows(X.indptr, start, end)
+    return make_csr(X.data[own], X.indices[own], indptr, (len(indptr) - 1, X.shape[1]))
+
+
+def cut_rows(indptr: NDArray[Any], start: int, end: int) -> tuple[NDArray[Any], slice]:
+    """Cut out rows start to end, as far as there are so many: their starts, and which entries.
+
+    Examples
+    --------
+    >>> starts, own = cut_rows(np.array([0, 2, 3, 7]), 1, 9)
+    >>> starts.tolist(), np.arange(7)[own].tolist()
+    ([0, 1, 5], [2, 3, 4, 5, 6])
+    """
+    part = indptr[start : end + 1]
+    return part - part[0], slice(part[0], part[-1])
 
 
 def take_rows(X: csr_matrix, rows: NDArray[np.integer]) -> csr_matrix:
@@ -74,12 +88,27 @@ def take_rows(X: csr_matrix, rows: NDArray[np.integer]) -> csr_matrix:
     >>> take_rows(csr_matrix([[1, 0], [0, 2], [3, 4]]), np.array([2, 0])).toarray().tolist()
     [[3, 4], [1, 0]]
     """
-    starts = X.indptr[rows].astype(np.int64, copy=False)
-    indptr = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(X.indptr[rows + 1] - starts, out=indptr[1:])
-    indices, data = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], X.data.dtype)
-    _copy_rows(X.indices, X.data, starts, indptr, indices, data)
+    indptr, indices, data = take_entries(X.indptr, X.indices, X.data, rows)
     return make_csr(data, indices, indptr, (len(rows), X.shape[1]))
+
+
+def take_entries(
+    indptr: NDArray[Any], indices: NDArray[Any], data: NDArray[Any], rows: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+    """Row starts, and what indices and data (nnz,) hold of some rows, in any order, copied.
+
+    Examples
+    --------
+    >>> taken = take_entries(np.array([0, 1, 3]), np.arange(3), np.arange(3.0), np.array([1, 0]))
+    >>> [array.tolist() for array in taken]
+    [[0, 2, 3], [1, 2, 0], [1.0, 2.0, 0.0]]
+    """
+    starts = indptr[rows].astype(np.int64, copy=False)
+    taken = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(indptr[rows + 1] - starts, out=taken[1:])
+    out_indices, out_data = np.empty(taken[-1], indices.dtype), np.empty(taken[-1], data.dtype)
+    _copy_rows(indices, data, starts, taken, out_indices, out_data)
+    return taken, out_indices, out_data
 
 
 def stack_rows(parts: Sequence[csr_matrix]) -> csr_matrix:
@@ -165,7 +194,7 @@ def _copy_rows(
     data: NDArray,
     starts: NDArray[np.int64],
     indptr: NDArray[np.int64],
-    out_indices: NDArray[np.int32],
+    out_indices: NDArray[np.integer],
     out_data: NDArray,
 ) -> None:
     """Copy the m rows that begin at starts (m,) to where indptr (m + 1,) wants them.

@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.csr import count_ids
+from slidelearn.csr import count_ids, cut_rows
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
 from slidelearn.prefetching import prefetch_row
 from slidelearn.rows import BIAS_INPUT, Rows, add_scaled_row, dot_row
@@ -91,8 +91,8 @@ class Pairs(NamedTuple):
 
     def part(self, start: int, end: int) -> "Pairs":
         """Those of the examples start to end; a view."""
-        first, last = self.indptr[start], self.indptr[end]
-        return Pairs(self.indptr[start : end + 1] - first, self.neurons[first:last])
+        indptr, own = cut_rows(self.indptr, start, end)
+        return Pairs(indptr, self.neurons[own])
 
 
 def pairs_of(Y: csr_matrix) -> Pairs:
@@ -136,7 +136,7 @@ def _turn(labels: Pairs, places: NDArray[np.int64], examples: NDArray[np.int32])
 def keep_pairs(
     pairs: Pairs, delta: NDArray[np.float32], least: float
 ) -> tuple[Pairs, NDArray[np.int64]]:
-    """Keep the pairs whose delta, (n_pairs,), is at least so large, and their places.
+    """Keep the pairs whose delta, (n_pairs,), is at least so large, or NaN, and their places.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def keep_pairs(
     for i in range(len(pairs.indptr) - 1):
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             places[at] = p
-            at += abs(delta[p]) >= least
+            at += not abs(delta[p]) < least
         indptr[i + 1] = at
     places = places[:at].copy()
     return Pairs(indptr, pairs.neurons[places]), places

@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.csr import make_csr, take_rows
+from slidelearn.csr import cut_rows, make_csr, take_rows
 
 __all__ = [
     "BIAS_INPUT",
@@ -69,11 +69,8 @@ class Rows(NamedTuple):
 
     def part(self, start: int, end: int) -> "Rows":
         """Sparse rows start to end; a view."""
-        first, last = self.indptr[start], self.indptr[end]
-        indptr = self.indptr[start : end + 1] - first
-        return self._replace(
-            indptr=indptr, indices=self.indices[first:last], values=self.values[first:last]
-        )
+        indptr, own = cut_rows(self.indptr, start, end)
+        return self._replace(indptr=indptr, indices=self.indices[own], values=self.values[own])
 
     def take(self, rows: NDArray[np.int64]) -> "Rows":
         """Some of the rows, copied."""

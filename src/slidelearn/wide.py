@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.csr import take_entries
 from slidelearn.layers import Groups, Pairs, examples_of
 from slidelearn.prefetching import LINE, prefetch
 from slidelearn.ranks import NO_RANKS, Ranks, find_rank
@@ -277,7 +278,6 @@ def _search(
         size -= half
 
 
-@njit(cache=True, nogil=True)
 def take_hits(hits: Hits, pairs: NDArray[np.int64]) -> Hits:
     """Those of some pairs, (m,) places of them.
 
@@ -288,16 +288,7 @@ def take_hits(hits: Hits, pairs: NDArray[np.int64]) -> Hits:
     >>> taken.indptr.tolist(), taken.places.tolist(), taken.values.tolist()
     ([0, 2], [6, 7], [2.0, 3.0])
     """
-    indptr = np.zeros(len(pairs) + 1, np.int64)
-    for k in range(len(pairs)):
-        indptr[k + 1] = indptr[k] + hits.indptr[pairs[k] + 1] - hits.indptr[pairs[k]]
-    places, values = np.empty(indptr[-1], np.int64), np.empty(indptr[-1], np.float32)
-    for k in range(len(pairs)):
-        start = hits.indptr[pairs[k]]
-        for e in range(indptr[k + 1] - indptr[k]):
-            places[indptr[k] + e] = hits.places[start + e]
-            values[indptr[k] + e] = hits.values[start + e]
-    return Hits(indptr, places, values)
+    return Hits(*take_entries(hits.indptr, hits.places, hits.values, pairs))
 
 
 def concatenate_hits(parts: list[Hits]) -> Hits:
