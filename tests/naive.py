@@ -322,17 +322,35 @@ def trust(Y, doubt=3):
     return np.divide(counts, counts + doubt, out=np.zeros(counts.shape), where=counts > 0)
 
 
-def left_out_scores(X, Y, length, prior, doubt):
-    """Scores (n, N) of examples for centroids of the others, -inf where nothing is shared."""
+def left_out_scores(X, Y, length, prior, doubt, asking=None):
+    """Scores (n, N) of examples for centroids of the others, -inf where no other has a label.
+
+    ``asking`` (n, d) is what asks, if it is not X.
+    """
     scores = np.empty(Y.shape)
-    for i in range(len(X)):
+    for i, asks in enumerate(X if asking is None else asking):
         others = np.arange(len(X)) != i
         counts = Y[others].sum(axis=0)
         centroids = label_centroids(X[others], Y[others], length * trust(Y[others], doubt))
-        scores[i] = centroids @ X[i] + prior * np.log(np.maximum(counts, 1))
-        shared = (Y.T @ (X != 0)) @ (X[i] != 0) > 0
-        scores[i, ~shared | (counts == 0)] = -np.inf
+        scores[i] = centroids @ asks + prior * np.log(np.maximum(counts, 1))
+        scores[i, counts == 0] = -np.inf
     return scores
+
+
+def largest_features(metrics, ignored):
+    """Which features of examples, (n, d) by every metric, are not of the smallest.
+
+    Those are, in the order of the largest share of a squared length that they have by any metric,
+    the first ones that have ``ignored`` of it together, or less by every metric.
+    """
+    shares = np.array(
+        [X**2 / np.maximum((X**2).sum(axis=1, keepdims=True), 1e-99) for X in metrics]
+    )
+    kept = np.empty(metrics[0].shape, bool)
+    for i in range(len(kept)):
+        order = np.argsort(shares[:, i].max(axis=0), kind="stable")
+        kept[i, order] = np.cumsum(shares[:, i, order], axis=1).max(axis=0) > ignored
+    return kept
 
 
 def feature_values(X, Y, expected=2):
@@ -359,12 +377,12 @@ def weighted(X, weights):
     return np.divide(X * weights, lengths, out=np.zeros_like(X), where=lengths > 0)
 
 
-def left_out_precisions(X, Y, length, prior, doubt, more=0.0):
+def left_out_precisions(X, Y, length, prior, doubt, more=0.0, asking=None):
     """P@1, P@3 and P@5 of every example among centroids of the others, summed up.
 
-    ``more`` (n, N) is added to the scores.
+    ``more`` (n, N) is added to the scores; ``asking`` (n, d) is what asks, if it is not X.
     """
-    scores = left_out_scores(X, Y, length, prior, doubt) + more
+    scores = left_out_scores(X, Y, length, prior, doubt, asking) + more
     hit = np.zeros((len(X), 5))
     for i in range(len(X)):
         labels = np.lexsort((np.arange(Y.shape[1]), -scores[i]))[:5]
@@ -372,11 +390,10 @@ def left_out_precisions(X, Y, length, prior, doubt, more=0.0):
     return sum(hit[:, :k].sum(axis=1) / k for k in (1, 3, 5))
 
 
-def first_as_good(sums):
-    """The first row of sums that misses the largest total by two standard errors or less."""
+def as_good(sums):
+    """The rows of sums that miss the largest total by two standard errors or less."""
     behind = sums[np.argmax(np.sum(sums, axis=1))] - np.array(sums)
-    as_good = behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(len(behind[0]))
-    return int(np.argmax(as_good))
+    return np.flatnonzero(behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(len(behind[0])))
 
 
 def centroid_start(H, Y, temperature):

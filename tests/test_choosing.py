@@ -17,7 +17,13 @@ from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.errors import ModelError
 from slidelearn.fitting import continue_model, fit_model
-from slidelearn.leave_one_out import Metrics, inverse_lengths, rank_left_out, trust
+from slidelearn.leave_one_out import (
+    Metrics,
+    asked_rows,
+    inverse_lengths,
+    rank_left_out,
+    trust,
+)
 from slidelearn.model import prepare_features
 from slidelearn.model_file import load_model, save_model
 from slidelearn.network import make_network
@@ -75,18 +81,22 @@ def test_features_are_worth_what_the_oracle_says(seed):
 
 
 @pytest.mark.nojit
+@pytest.mark.parametrize("ignored", [0.0, 0.2])
 @pytest.mark.parametrize("seed", range(4))
-def test_left_out_examples_rank_labels_as_the_oracles_do(seed):
+def test_left_out_examples_rank_labels_as_the_oracles_do(seed, ignored):
     X, Y = abs(random_features(60, 25, seed, density=0.2)), random_labels(60, 8 * seed + 4, seed)
     factors = np.random.default_rng(seed).uniform(0.1, 1, (25, 3)).astype(np.float32)
+    rows = asked_rows(60, 40, Config(seed=seed))
     with Workers(1) as workers:
-        metrics = Metrics(factors, inverse_lengths(X, factors), (3.0, 0.0))
-        sums = rank_left_out(X, Y, Config(), workers, metrics)
-    for metric, column in enumerate(factors.T.astype(float)):
-        x, y = naive.weighted(dense(X)[0], column), dense(Y)[0]
+        metrics = Metrics(factors, inverse_lengths(X, factors), (3.0, 0.0), ignored)
+        sums = rank_left_out(X, Y, rows, Config(), workers, metrics)
+    weighted = [naive.weighted(dense(X)[0], column) for column in factors.T.astype(float)]
+    kept = naive.largest_features(weighted, ignored)
+    assert kept[X.toarray() != 0].all() == (ignored == 0)
+    for metric, x in enumerate(weighted):
         for place, doubt in enumerate((3, 0)):
-            ref = naive.left_out_precisions(x, y, 30, 0.6, doubt)
-            assert_allclose(sums[metric, place], ref, atol=1e-9)
+            ref = naive.left_out_precisions(x, dense(Y)[0], 30, 0.6, doubt, asking=x * kept)
+            assert_allclose(sums[metric, place], ref[rows], atol=1e-9)
 
 
 @pytest.mark.nojit
@@ -103,8 +113,17 @@ def test_the_choice_is_the_oracles(seed):
             for w in metrics
         ])  # fmt: skip
         best = sums.sum(axis=2).argmax(axis=1)
-        power = naive.first_as_good(sums[np.arange(len(POWERS)), best])
-        doubt = DOUBTS[naive.first_as_good(sums[power])]
+        power = naive.as_good(sums[np.arange(len(POWERS)), best])[0]
+        left = naive.as_good(sums[power])
+        if len(left) > 1:
+            ours = naive.weighted(x, metrics[power])
+            asking = ours * naive.largest_features([ours], 0.1)
+            again = [
+                naive.left_out_precisions(ours, y, 30, prior, DOUBTS[d], asking=asking)
+                for d in left
+            ]
+            left = left[naive.as_good(again)]
+        doubt = DOUBTS[left[0]]
         config, weights = choose(X, Y, prior=prior)
         assert (config.relevance, config.rarity, config.doubt) == (*POWERS[power], doubt)
         assert config.wide == (60 if doubt < 1 else 30)

@@ -6,11 +6,12 @@ from scipy.sparse import csr_matrix
 
 import naive
 from batches import label_matrix, random_features, random_labels
-from slidelearn import leave_one_out
+from slidelearn import twins
 from slidelearn.calibration import TWINS
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import fit_model
+from slidelearn.leave_one_out import asked_rows
 from slidelearn.model import prepare_features
 from slidelearn.twins import choose_twin
 from slidelearn.workers import Workers
@@ -46,14 +47,14 @@ def of_pages(n_pages, shared, seed=0):
 @pytest.mark.parametrize("seed", range(6))
 def test_the_choice_is_the_oracles(seed, monkeypatch):
     """Half of the seeds repeat examples with other labels, so that both choices are met."""
-    monkeypatch.setattr(leave_one_out, "_EXAMPLES", 40)
+    monkeypatch.setattr(twins, "_ASKED", 40)
     X, Y = abs(random_features(120, 25, seed, density=0.2)), random_labels(120, 12, seed)
     if seed % 2:
-        twins = np.random.default_rng(seed).permutation(120)
-        X = X[np.minimum(twins, twins[::-1])]
+        order = np.random.default_rng(seed).permutation(120)
+        X = X[np.minimum(order, order[::-1])]
     X = prepare_features(X.tocsr(), Config())
     x, y = X.toarray().astype(float), Y.toarray()
-    rows = leave_one_out.asked_rows(120, Config())
+    rows = asked_rows(120, 40, Config())
     others = np.setdiff1d(np.arange(120), rows)
     sums = []
     for twin in TWINS:
@@ -62,7 +63,7 @@ def test_the_choice_is_the_oracles(seed, monkeypatch):
             more[i] = naive.votes(x[others], y[others], x[i], 50, 1.5, twin)
         sums.append(naive.left_out_precisions(x, y, 30, 0.6, 1, more)[rows])
     best = int(np.argmax(np.sum(sums, axis=1)))
-    chosen = 0 if naive.first_as_good([sums[0], sums[best]]) == 0 else best
+    chosen = 0 if naive.as_good([sums[0], sums[best]])[0] == 0 else best
     assert choose(X, Y, threads=2, doubt=1.0) == 2 * TWINS[chosen]
 
 

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.calibration import TWINS
 from slidelearn.config import Config
 from slidelearn.csr import make_csr, take_rows
-from slidelearn.leave_one_out import USUAL_DOUBT, Metrics, asked_rows, best_left_out, first_as_good
+from slidelearn.leave_one_out import USUAL_DOUBT, Metrics, as_good, asked_rows, best_left_out
 from slidelearn.memory import Votes, Worth, find_votes, make_memory, room_for_votes
 from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.rows import sparse_rows
@@ -26,6 +26,7 @@ from slidelearn.workers import Workers
 
 __all__ = ["choose_twin"]
 
+_ASKED = 1000  # examples that ask
 _CANDIDATES = 64  # labels of an example that may be ranked anew
 # Trained logits lie further apart than those of the start: P@1 with what the start chose, twice and
 # four times as much is 32.1, 33.2 and 30.7 on passages, 8.8, 9.7 and 9.5 on 30,000 of man pages.
@@ -53,7 +54,7 @@ def choose_twin(X: csr_matrix, Y: csr_matrix, config: Config, workers: Workers) 
     """
     if config.twin is not None:
         return config
-    rows = asked_rows(X.shape[0], config)
+    rows = asked_rows(X.shape[0], _ASKED, config)
     others = np.setdiff1d(np.arange(X.shape[0]), rows)
     if not config.neighbours or len(others) < len(rows):
         return replace(config, twin=0.0)
@@ -65,7 +66,7 @@ def choose_twin(X: csr_matrix, Y: csr_matrix, config: Config, workers: Workers) 
     twins, y = _of_labels(labels, votes, votes.twins, Y.shape[1]), take_rows(Y, rows)
     sums = np.stack([_precisions(labels, scores - twin * twins, y) for twin in TWINS])
     best = int(sums.sum(axis=1).argmax())
-    chosen = (0, best)[first_as_good(sums[[0, best]])]
+    chosen = (0, best)[as_good(sums[[0, best]])[0]]
     return replace(config, twin=_TRAINED * TWINS[chosen])
 
 
