@@ -28,7 +28,7 @@ __all__ = ["TWINS", "Strengths", "choose_strengths", "hold_out", "move_back", "w
 
 _VOTES = (0.75, 1.5, 3.0, 5.0, 8.0)
 TWINS = (0.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
-_MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
+_MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _FREQUENCIES = (0.0, -1.0, -0.5, -0.2, -0.1, 0.1, 0.2, 0.3)
 _COOCCURRENCES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _BLOCK = 2**14  # rows that move at a time
