@@ -371,10 +371,11 @@ def feature_values(X, Y, expected=2):
     return np.sqrt(np.log(1 + again / share)) / rarity, rarity
 
 
-def weighted(X, weights):
-    """Features times their weights, every example at length 1."""
-    lengths = np.linalg.norm(X * weights, axis=1, keepdims=True)
-    return np.divide(X * weights, lengths, out=np.zeros_like(X), where=lengths > 0)
+def weighted(X, weights, power=1):
+    """Features to a power, with their signs, times their weights, every example at length 1."""
+    X = np.sign(X) * np.abs(X) ** power * weights
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
 
 
 def left_out_precisions(X, Y, length, prior, doubt, more=0.0, asking=None):
@@ -390,10 +391,12 @@ def left_out_precisions(X, Y, length, prior, doubt, more=0.0, asking=None):
     return sum(hit[:, :k].sum(axis=1) / k for k in (1, 3, 5))
 
 
-def as_good(sums):
-    """The rows of sums that miss the largest total by two standard errors or less."""
+def as_good(sums, errors=2):
+    """The rows of sums that miss the largest total by so many standard errors or less."""
     behind = sums[np.argmax(np.sum(sums, axis=1))] - np.array(sums)
-    return np.flatnonzero(behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(len(behind[0])))
+    return np.flatnonzero(
+        behind.sum(axis=1) <= errors * behind.std(axis=1) * np.sqrt(len(behind[0]))
+    )
 
 
 def centroid_start(H, Y, temperature):

@@ -31,7 +31,10 @@ from slidelearn.start import start_network
 from slidelearn.weighting import measure_features
 from slidelearn.workers import Workers
 
-POWERS = ((0.5, 0), (1, 0), (0, 0), (2, 0), (1, 1), (2, 2))
+POWERS = {
+    1: ((0.5, 0), (1, 0), (0, 0), (2, 0), (2, 2)),
+    0.5: ((0.5, 0), (0, 0), (0.5, 1), (1, 1), (2, 2)),
+}
 DOUBTS = (3, 10, 1, 0.3, 0)
 PLAIN = {"relevance": 0.0, "rarity": 0.0}
 
@@ -81,16 +84,17 @@ def test_features_are_worth_what_the_oracle_says(seed):
 
 
 @pytest.mark.nojit
-@pytest.mark.parametrize("ignored", [0.0, 0.2])
+@pytest.mark.parametrize(("power", "ignored"), [(1.0, 0.0), (0.5, 0.0), (0.3, 0.2)])
 @pytest.mark.parametrize("seed", range(4))
-def test_left_out_examples_rank_labels_as_the_oracles_do(seed, ignored):
-    X, Y = abs(random_features(60, 25, seed, density=0.2)), random_labels(60, 8 * seed + 4, seed)
+def test_left_out_examples_rank_labels_as_the_oracles_do(seed, power, ignored):
+    X, Y = random_features(60, 25, seed, density=0.2), random_labels(60, 8 * seed + 4, seed)
     factors = np.random.default_rng(seed).uniform(0.1, 1, (25, 3)).astype(np.float32)
     rows = asked_rows(60, 40, Config(seed=seed))
     with Workers(1) as workers:
-        metrics = Metrics(factors, inverse_lengths(X, factors), (3.0, 0.0), ignored)
+        scales = inverse_lengths(X, factors, power)
+        metrics = Metrics(factors, scales, (3.0, 0.0), power, ignored)
         sums = rank_left_out(X, Y, rows, Config(), workers, metrics)
-    weighted = [naive.weighted(dense(X)[0], column) for column in factors.T.astype(float)]
+    weighted = [naive.weighted(*dense(X), column, power) for column in factors.T.astype(float)]
     kept = naive.largest_features(weighted, ignored)
     assert kept[X.toarray() != 0].all() == (ignored == 0)
     for metric, x in enumerate(weighted):
@@ -106,29 +110,34 @@ def test_the_choice_is_the_oracles(seed):
     Y = random_labels(60, 4 + 8 * seed, seed)
     x, y = dense(X, Y)
     relevance, rarity = naive.feature_values(x, y)
-    metrics = [relevance**a * rarity**b for a, b in POWERS]
     for prior in (0.0, 0.6):
-        sums = np.array([
-            [naive.left_out_precisions(naive.weighted(x, w), y, 30, prior, d) for d in DOUBTS]
-            for w in metrics
-        ])  # fmt: skip
-        best = sums.sum(axis=2).argmax(axis=1)
-        power = naive.as_good(sums[np.arange(len(POWERS)), best])[0]
-        left = naive.as_good(sums[power])
+        found = []
+        for power, pairs in POWERS.items():
+            rows = [naive.weighted(x, relevance**a * rarity**b, power) for a, b in pairs]
+            sums = np.array(
+                [[naive.left_out_precisions(r, y, 30, prior, d) for d in DOUBTS] for r in rows]
+            )
+            best = sums.sum(axis=2).argmax(axis=1)
+            found.append((power, pairs, rows, sums, sums[np.arange(len(pairs)), best]))
+        tops = [by_pair[by_pair.sum(axis=1).argmax()] for *_, by_pair in found]
+        power, pairs, rows, sums, by_pair = found[naive.as_good(tops, errors=1)[0]]
+        pair = naive.as_good(by_pair)[0]
+        left, ours = naive.as_good(sums[pair]), rows[pair]
         if len(left) > 1:
-            ours = naive.weighted(x, metrics[power])
             asking = ours * naive.largest_features([ours], 0.1)
             again = [
                 naive.left_out_precisions(ours, y, 30, prior, DOUBTS[d], asking=asking)
                 for d in left
             ]
             left = left[naive.as_good(again)]
-        doubt = DOUBTS[left[0]]
+        doubt, (a, b) = DOUBTS[left[0]], pairs[pair]
         config, weights = choose(X, Y, prior=prior)
-        assert (config.relevance, config.rarity, config.doubt) == (*POWERS[power], doubt)
+        chosen = config.value_power, config.relevance, config.rarity, config.doubt
+        assert chosen == (power, a, b, doubt)
         assert config.wide == (60 if doubt < 1 else 30)
-        if any(POWERS[power]):
-            assert_allclose(weights, metrics[power] / metrics[power].max(), rtol=1e-5)
+        if a or b:
+            ref = relevance**a * rarity**b
+            assert_allclose(weights, ref / ref.max(), rtol=1e-5)
         else:
             assert weights.shape == (0,)
 
@@ -163,6 +172,27 @@ def test_data_that_count_words_are_weighted_by_rarity():
     assert weights[-20:].max() < 0.5 * np.median(weights)
 
 
+def repeating(n_labels, each, seed=0):
+    """Examples that say two of five words of their label, and repeat common words: (X, Y)."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(n_labels), each)
+    X = np.zeros((len(labels), 300 + 5 * n_labels), np.float32)
+    for i, label in enumerate(labels):
+        X[i, rng.choice(300, 6, replace=False)] = rng.geometric(0.1, 6)
+        X[i, 300 + 5 * label + rng.choice(5, 2, replace=False)] = 1
+    return csr_matrix(X), label_matrix(labels[:, None], n_labels)
+
+
+def test_words_that_are_repeated_count_as_their_root_where_that_says_more():
+    X, Y = repeating(300, 4)
+    config, weights = choose(prepare_features(X, Config()), Y)
+    assert config.value_power == 0.5
+    given = {"value_power": 1.0, "relevance": config.relevance, "rarity": config.rarity}
+    assert choose(X, Y, **given)[0].value_power == 1
+    rows = prepare_features(X, config, weights)
+    assert rows[:, 300:].sum() > prepare_features(X, Config(), weights)[:, 300:].sum()
+
+
 def test_what_is_given_is_not_chosen():
     X, Y = of_templates(100, 3)
     config, weights = choose(X, Y, relevance=2.0, doubt=1.0)
@@ -174,24 +204,29 @@ def test_what_is_given_is_not_chosen():
     assert choose(X, Y, wide=0.0)[0].doubt is None
 
 
-@given(st.floats(0.01, 100), st.integers(0, 3))
-def test_how_long_an_example_is_changes_no_weighted_features(scale, seed):
+@given(st.floats(0.01, 100), st.integers(0, 3), st.sampled_from([1.0, 0.5, 0.3, 0.0]))
+def test_how_long_an_example_is_changes_no_weighted_features(scale, seed, power):
     X = random_features(12, 8, seed)
     weights = np.random.default_rng(seed).uniform(0.1, 1, 8).astype(np.float32)
-    ref = naive.weighted(*dense(X), weights)
+    ref, config = naive.weighted(*dense(X), weights, power), Config(value_power=power)
     for rows in (X, X * np.float32(scale)):
-        assert_allclose(prepare_features(rows, Config(), weights).toarray(), ref, atol=1e-5)
+        assert_allclose(prepare_features(rows, config, weights).toarray(), ref, atol=1e-5)
 
 
 def test_a_model_weighs_what_it_is_asked(tmp_path):
     """Loaded, continued or not: scores are those of weighted examples without weights."""
     X, Y = of_templates(60, 5)
     data = Dataset(X, Y)
-    model = fit_model(data, {"hidden": [16], "relevance": 1.0, "threads": 1})
+    settings = {"hidden": [16], "value_power": 0.5, "relevance": 1.0, "threads": 1}
+    model = fit_model(data, settings)
     weights = model.network.feature_weights
     assert weights.shape == (X.shape[1],)
-    plain = replace(model, network=model.network._replace(feature_weights=weights[:0]))
-    rows = X.multiply(weights).tocsr().astype(np.float32)
+    plain = replace(
+        model,
+        config=replace(model.config, value_power=1.0),
+        network=model.network._replace(feature_weights=weights[:0]),
+    )
+    rows = X.sqrt().multiply(weights).tocsr().astype(np.float32)
     assert_allclose(model.scores(X), plain.scores(rows), rtol=1e-3, atol=1e-3)
     save_model(model, tmp_path / "m")
     loaded = load_model(tmp_path / "m")

@@ -15,6 +15,7 @@ and 29.7). Where all labels have two to five examples each, they must not (77,18
 """
 
 from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +31,21 @@ from slidelearn.leave_one_out import (
     rank_left_out,
 )
 from slidelearn.network import UNWEIGHTED
-from slidelearn.weighting import measure_features
+from slidelearn.weighting import Features, measure_features
 from slidelearn.workers import Workers
 
 __all__ = ["choose_start"]
 
-# Powers of relevance and rarity. After training, less of it is right than before: the first is what
-# suits most data, and another must be better by more than chance.
-_POWERS = ((0.5, 0.0), (1.0, 0.0), (0.0, 0.0), (2.0, 0.0), (1.0, 1.0), (2.0, 2.0))
+_Pairs: TypeAlias = tuple[tuple[float, float], ...]
+_Doubts: TypeAlias = tuple[float, ...]
+
+# Powers of relevance and rarity, by the power that values are raised to. After training, less of
+# relevance is right than before: the first is what suits most data, and another must be better by
+# more than chance. Values with TF-IDF lose a half of IDF to the root, so rarity may make up for it.
+_POWERS: dict[float, _Pairs] = {
+    1.0: ((0.5, 0.0), (1.0, 0.0), (0.0, 0.0), (2.0, 0.0), (2.0, 2.0)),
+    0.5: ((0.5, 0.0), (0.0, 0.0), (0.5, 1.0), (1.0, 1.0), (2.0, 2.0)),
+}
 _DOUBTS = (USUAL_DOUBT, 10.0, 1.0, 0.3, 0.0)  # the first that is as good as the best
 # Where centroids of few examples are to be trusted, the wide path starts at twice its length, which
 # training has no time to reach: P@1 on 77,180 functions with two to five examples each 44.5 and not
@@ -61,8 +69,8 @@ def choose_start(
     X, Y : csr_matrix of shapes (n, d) and (n, n_labels)
         The examples, of length 1 if the settings say so, and their labels.
     config : Config
-        ``relevance`` and ``rarity`` are chosen if both are None, ``doubt`` if it is and there is a
-        wide path. See `rank_left_out`, too.
+        ``relevance`` and ``rarity`` are chosen if both are None, ``value_power`` if it is, too, and
+        ``doubt`` if it is and there is a wide path. See `rank_left_out`, too.
     workers : Workers
         Threads.
 
@@ -75,50 +83,75 @@ def choose_start(
         examples are not scaled to length 1.
     """
     powers, doubts = _open_powers(config), _open_doubts(config)
-    if powers == ((0.0, 0.0),) and len(doubts) == 1:
-        return replace(config, relevance=0.0, rarity=0.0), UNWEIGHTED
-    features = measure_features(X, Y, workers)
-    factors = np.stack([features.weights(pair) for pair in powers], axis=1)
-    ones = np.ones((X.shape[0], 1), np.float32)
-    scales = inverse_lengths(X, factors) if config.normalize else ones
-    power, doubt = _choose(X, Y, config, workers, Metrics(factors, scales, doubts))
-    config = replace(config, relevance=powers[power][0], rarity=powers[power][1])
+    if powers == {1.0: ((0.0, 0.0),)} and len(doubts) == 1:
+        return replace(config, value_power=1.0, relevance=0.0, rarity=0.0), UNWEIGHTED
+    asking = _Asking(X, Y, config, workers, measure_features(X, Y, workers))
+    power, pair, doubts = _choose_powers(asking, powers, doubts)
+    if len(doubts) > 1:
+        (sums,) = asking.sums(power, (pair,), doubts, _MANY, _IGNORED)
+        doubts = (doubts[as_good(sums)[0]],)
+    config = replace(config, value_power=power, relevance=pair[0], rarity=pair[1])
     if config.doubt is None and config.wide:
-        longer = _SURE if doubt < 1 else 1.0
-        config = replace(config, doubt=doubt, wide=longer * config.wide)
-    return config, features.weights(powers[power]) if any(powers[power]) else UNWEIGHTED
+        longer = _SURE if doubts[0] < 1 else 1.0
+        config = replace(config, doubt=doubts[0], wide=longer * config.wide)
+    return config, asking.features.weights(pair) if any(pair) else UNWEIGHTED
 
 
-def _choose(
-    X: csr_matrix, Y: csr_matrix, config: Config, workers: Workers, metrics: Metrics
-) -> tuple[int, float]:
-    """Choose one of some metrics, each with its best doubt, then one of the doubts."""
-    (factors, scales, doubts, _), n = metrics, X.shape[0]
-    if factors.shape[1] == 1 and len(doubts) == 1:
-        return 0, doubts[0]
-    sums = rank_left_out(X, Y, asked_rows(n, _FEW, config), config, workers, metrics)
-    best = sums.sum(axis=2).argmax(axis=1)
-    chosen = as_good(sums[np.arange(len(sums)), best])[0]
-    left = as_good(sums[chosen])
-    if len(left) > 1:
-        one = Metrics(
-            factors[:, [chosen]], scales[:, [chosen]], tuple(doubts[d] for d in left), _IGNORED
-        )
-        sums = rank_left_out(X, Y, asked_rows(n, _MANY, config), config, workers, one)
-        left = left[as_good(sums[0])]
-    return int(chosen), doubts[left[0]]
+class _Asking(NamedTuple):
+    """What examples are asked with."""
+
+    X: csr_matrix
+    Y: csr_matrix
+    config: Config
+    workers: Workers
+    features: Features
+
+    def sums(
+        self, power: float, pairs: _Pairs, doubts: _Doubts, most: int, ignored: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Precisions of examples by pairs of powers and doubts, (n_pairs, n_doubts, n_asked)."""
+        X, config = self.X, self.config
+        factors = np.stack([self.features.weights(pair) for pair in pairs], axis=1)
+        scales = np.ones((X.shape[0], len(pairs)), np.float32)
+        if config.normalize:
+            scales = inverse_lengths(X, factors, power)
+        metrics = Metrics(factors, scales, doubts, power, ignored)
+        rows = asked_rows(X.shape[0], most, config)
+        return rank_left_out(X, self.Y, rows, config, self.workers, metrics)
 
 
-def _open_powers(config: Config) -> tuple[tuple[float, float], ...]:
-    """Powers of relevance and rarity that there are to choose from."""
+def _choose_powers(
+    asking: _Asking, powers: dict[float, _Pairs], doubts: _Doubts
+) -> tuple[float, tuple[float, float], _Doubts]:
+    """Choose a power of values by its best pair of the others, then a pair, each by its best doubt.
+
+    Returns the doubts that are as good then, too.
+    """
+    if len(powers) == 1 and len(doubts) == 1 and all(len(pairs) == 1 for pairs in powers.values()):
+        ((power, (pair,)),) = powers.items()
+        return power, pair, doubts
+    found = []
+    for power, pairs in powers.items():
+        sums = asking.sums(power, pairs, doubts, _FEW)
+        best = sums.sum(axis=2).argmax(axis=1)
+        found.append((power, pairs, sums, sums[np.arange(len(pairs)), best]))
+    tops = np.stack([by_pair[by_pair.sum(axis=1).argmax()] for *_, by_pair in found])
+    power, pairs, sums, by_pair = found[as_good(tops, errors=1)[0]]
+    chosen = as_good(by_pair)[0]
+    return power, pairs[chosen], tuple(doubts[d] for d in as_good(sums[chosen]))
+
+
+def _open_powers(config: Config) -> dict[float, _Pairs]:
+    """Powers of values, and for each those of relevance and rarity, that may be chosen."""
+    given = config.value_power
     if not config.normalize:
-        return ((0.0, 0.0),)
-    if config.relevance is None and config.rarity is None:
-        return _POWERS
-    return ((config.relevance or 0.0, config.rarity or 0.0),)
+        return {1.0: ((0.0, 0.0),)}
+    if config.relevance is not None or config.rarity is not None:
+        return {1.0 if given is None else given: ((config.relevance or 0.0, config.rarity or 0.0),)}
+    return _POWERS if given is None else {given: _POWERS[1.0 if given == 1 else 0.5]}
 
 
-def _open_doubts(config: Config) -> tuple[float, ...]:
+def _open_doubts(config: Config) -> _Doubts:
     """Doubts that there are to choose from."""
     if config.doubt is None and config.wide:
         return _DOUBTS

@@ -135,10 +135,12 @@ class Config:
         tables none are left out.
     normalize : bool
         Scale every example's features to length 1.
+    value_power : float or None
+        Power that values of features are raised to before that: below 1, a word that a text has ten
+        times counts less than ten words, and rare words less. None: what suits the training data.
     relevance, rarity : float or None
-        Powers of what features are multiplied by before that: of how much a feature says about
-        labels, and of how rare it is; see `slidelearn.weighting`. None for both: what suits the
-        training data.
+        Powers of what features are multiplied by then: of how much a feature says about labels, and
+        of how rare it is; see `slidelearn.weighting`. None for both: what suits the training data.
     """
 
     hidden: tuple[int, ...] = (512,)
@@ -173,6 +175,7 @@ class Config:
     rivals: int = 15
     calibration: int = 0
     normalize: bool = True
+    value_power: float | None = None
     relevance: float | None = None
     rarity: float | None = None
     seed: int = 0
@@ -215,6 +218,7 @@ class Config:
             _check_range(name, getattr(self, name) or 0, 0, 1e6)
         for name in ("relevance", "rarity"):
             _check_range(name, getattr(self, name) or 0, 0, 10)
+        _check_range("value_power", 1 if self.value_power is None else self.value_power, 0, 10)
         for name in ("dropout", "input_dropout"):
             _check_range(name, getattr(self, name), 0, 0.99)
         _check_range("lr_end", self.lr_end, 0, 1)

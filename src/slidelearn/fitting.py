@@ -213,8 +213,8 @@ def _start(config: Config, ready: Dataset, whole: Dataset | None, workers: Worke
     """Weigh the features of all examples, in place, and begin with those that are ready."""
     began = time.perf_counter()
     config, weights = choose_start(ready.X, ready.Y, config, workers)
-    if len(weights):
-        scale_rows((whole or ready).X, weights)
+    if len(weights) or config.value_power != 1:
+        scale_rows((whole or ready).X, weights, config.value_power)
     config = choose_twin(ready.X, ready.Y, config, workers)
     trainer = Trainer.start(config, ready.X, ready.Y, workers, weights)
     trainer.seconds = time.perf_counter() - began

@@ -18,6 +18,7 @@ from slidelearn.layers import Pairs, examples_of
 from slidelearn.left_out_ranks import Examples, Sample, Weights, no_labels, rank_labels
 from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.rows import Rows, sparse_rows
+from slidelearn.weighting import raised
 from slidelearn.wide_block import columns_of
 from slidelearn.workers import Workers, pieces
 
@@ -47,6 +48,8 @@ class Metrics(NamedTuple):
         By what a metric multiplies features and examples.
     doubts : tuple of float
         How far centroids of few examples are doubted; see `trust`.
+    power : float
+        What values of features are raised to before they are multiplied.
     ignored : float
         The smallest features of an example do not ask, up to this share of its squared length by
         every metric. They are what most labels have: a tenth of the length is half of the work.
@@ -55,6 +58,7 @@ class Metrics(NamedTuple):
     factors: NDArray[np.float32]
     scales: NDArray[np.float32]
     doubts: tuple[float, ...]
+    power: float = 1.0
     ignored: float = 0.0
 
 
@@ -130,8 +134,8 @@ def best_left_out(
     Both are of shape (n_asked, n_metrics * n_doubts, k), best first, -1 and -inf where there are
     fewer labels that other examples have; see `rank_left_out`.
     """
-    counts, (factors, scales, doubts, _) = count_ids(Y.indices, Y.shape[1]), metrics
-    examples = Examples(sparse_rows(X), examples_of(Y), factors, scales)
+    counts, (factors, scales, doubts, power, _) = count_ids(Y.indices, Y.shape[1]), metrics
+    examples = Examples(sparse_rows(X), examples_of(Y), factors, scales, power)
     sample = _ask(X, rows, examples_of(take_rows(Y, rows)), metrics)
     weights = _weigh(int(counts.max(initial=0)), config.prior, doubts)
     length = np.float32(config.wide or Config.wide)
@@ -149,10 +153,10 @@ def best_left_out(
     return top, np.take_along_axis(keys, best, axis=2)
 
 
-def as_good(sums: NDArray[np.float64]) -> NDArray[np.int64]:
+def as_good(sums: NDArray[np.float64], errors: float = 2.0) -> NDArray[np.int64]:
     """Which rows of sums (n_choices, n) are as good as the best but for chance, ascending.
 
-    The best has the largest total; others may miss two standard errors of the difference.
+    The best has the largest total; others may miss so many standard errors of the difference.
 
     Examples
     --------
@@ -160,11 +164,15 @@ def as_good(sums: NDArray[np.float64]) -> NDArray[np.int64]:
     [0, 2]
     """
     behind = sums[np.argmax(sums.sum(axis=1))] - sums
-    return np.flatnonzero(behind.sum(axis=1) <= 2 * behind.std(axis=1) * np.sqrt(sums.shape[1]))
+    return np.flatnonzero(
+        behind.sum(axis=1) <= errors * behind.std(axis=1) * np.sqrt(sums.shape[1])
+    )
 
 
-def inverse_lengths(X: csr_matrix, factors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One over the length of every example X (n, d) once factors (d, m) multiply it: (n, m).
+def inverse_lengths(
+    X: csr_matrix, factors: NDArray[np.float32], power: float = 1.0
+) -> NDArray[np.float32]:
+    """One over the length of every example X (n, d), raised and multiplied by factors: (n, m).
 
     Examples
     --------
@@ -173,25 +181,30 @@ def inverse_lengths(X: csr_matrix, factors: NDArray[np.float32]) -> NDArray[np.f
     [[0.5, 0.25], [0.0, 0.0]]
     """
     out = np.zeros((X.shape[0], factors.shape[1]), np.float32)
-    _inverse_lengths(sparse_rows(X), factors, out)
+    _inverse_lengths(sparse_rows(X), factors, power, out)
     return out
 
 
 @njit(cache=True, nogil=True)
-def _inverse_lengths(x: Rows, factors: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+def _inverse_lengths(
+    x: Rows, factors: NDArray[np.float32], power: float, out: NDArray[np.float32]
+) -> None:
     """Fill out (n, m)."""
     for i in range(len(out)):
         for e in range(x.indptr[i], x.indptr[i + 1]):
+            value = raised(x.values[e], power)
             for m in range(out.shape[1]):
-                value = x.values[e] * factors[x.indices[e], m]
-                out[i, m] += value * value
+                weighted = value * factors[x.indices[e], m]
+                out[i, m] += weighted * weighted
         for m in range(out.shape[1]):
             out[i, m] = 1 / np.sqrt(out[i, m]) if out[i, m] > 0 else 0
 
 
 def _ask(X: csr_matrix, rows: NDArray[np.int64], members: Pairs, metrics: Metrics) -> Sample:
     """Turn the examples ``rows`` of X (n, d) around, without the features that do not ask."""
-    columns = columns_of(_largest(take_rows(X, rows), metrics.factors, metrics.ignored))
+    x = take_rows(X, rows)
+    x.data = np.sign(x.data) * np.abs(x.data) ** np.float32(metrics.power)
+    columns = columns_of(_largest(x, metrics.factors, metrics.ignored))
     features = np.repeat(np.flatnonzero(columns.numbers >= 0), np.diff(columns.indptr))
     scales = metrics.scales[rows]
     values = columns.values[:, None] * metrics.factors[features] * scales[columns.examples]

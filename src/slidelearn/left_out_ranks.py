@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from slidelearn.heap import offer
 from slidelearn.layers import Pairs
 from slidelearn.rows import Rows
+from slidelearn.weighting import raised
 from slidelearn.wide_block import Columns
 
 __all__ = ["Examples", "Sample", "Weights", "no_labels", "rank_labels"]
@@ -21,13 +22,14 @@ _Lanes: TypeAlias = tuple[int, ...]
 class Examples(NamedTuple):
     """All examples, and what each of m metrics makes of them.
 
-    Feature f of example i counts ``factors[f]`` (m,) times ``scales[i]`` (m,).
+    Feature f of example i, raised to a power, counts ``factors[f]`` (m,) times ``scales[i]`` (m,).
     """
 
     x: Rows
     members: Pairs
     factors: NDArray[np.float32]
     scales: NDArray[np.float32]
+    power: float
 
 
 class Sample(NamedTuple):
@@ -118,7 +120,7 @@ def _add_up(
 
     ``seen`` (d,) holds the label that a feature was last met with.
     """
-    size, (x, members, factors, scales) = 0, known
+    size, (x, members, factors, scales, power) = 0, known
     for i in members.neurons[members.indptr[label] : members.indptr[label + 1]]:
         for e in range(x.indptr[i], x.indptr[i + 1]):
             f = x.indices[e]
@@ -127,8 +129,9 @@ def _add_up(
                 for m in range(len(lanes)):
                     sums[f, m] = 0
                 size += 1
+            value = raised(x.values[e], power)
             for m in range(len(lanes)):
-                sums[f, m] += x.values[e] * factors[f, m] * scales[i, m]
+                sums[f, m] += value * factors[f, m] * scales[i, m]
     return size
 
 
@@ -197,13 +200,13 @@ def _leave_out(
     scores: NDArray[np.float32],
 ) -> None:
     """Take an example that asks out of its own label's sums (d, n_metrics): scores (n_metrics,)."""
-    i, (x, _, factors, scales) = sample.rows[asked], known
+    i, (x, _, factors, scales, power) = sample.rows[asked], known
     left = squares.copy()  # squared lengths of the sums without the example
     for e in range(x.indptr[i], x.indptr[i + 1]):
-        f = x.indices[e]
+        f, value = x.indices[e], raised(x.values[e], power)
         for m in range(len(lanes)):
-            value = x.values[e] * factors[f, m] * scales[i, m]
-            left[m] += value * value - 2 * value * sums[f, m]
+            part = value * factors[f, m] * scales[i, m]
+            left[m] += part * part - 2 * part * sums[f, m]
     for m in range(len(lanes)):
         if left[m] > 0:
             whole = scores[m] / lengths[m] if lengths[m] > 0 else np.float32(0)

@@ -14,6 +14,7 @@ from slidelearn.errors import ConfigError, ModelError
 from slidelearn.network import UNWEIGHTED, Network
 from slidelearn.predicting import TopK, all_scores, predict_topk
 from slidelearn.reach import Reach, check_recall, choose_scale
+from slidelearn.weighting import raised
 from slidelearn.workers import PIECE, Workers
 
 __all__ = ["Model", "prepare_features", "scale_rows"]
@@ -116,7 +117,7 @@ class Model:
 def prepare_features(
     X: csr_matrix, config: Config, weights: NDArray[np.float32] = UNWEIGHTED
 ) -> csr_matrix:
-    """Weigh features, and scale every example to length 1, if the settings say so.
+    """Raise and weigh features, and scale every example to length 1, if the settings say so.
 
     The caller's X (n, d) does not change. ``weights`` are a network's.
     """
@@ -124,16 +125,18 @@ def prepare_features(
         return X
     ready = copy(X)  # the constructor's checks take a third as long as a prediction
     ready.data = X.data.copy()
-    scale_rows(ready, weights)
+    scale_rows(ready, weights, config.value_power)
     return ready
 
 
-def scale_rows(X: csr_matrix, weights: NDArray[np.float32] = UNWEIGHTED) -> None:
-    """Multiply features by weights (d,), and scale every row to length 1, in place.
+def scale_rows(
+    X: csr_matrix, weights: NDArray[np.float32] = UNWEIGHTED, power: float | None = None
+) -> None:
+    """Raise features to a power, multiply them by weights (d,), scale rows to length 1, in place.
 
-    Rows of zeros stay, and with weights of shape (0,) features do.
+    Rows of zeros stay. Weights of shape (0,) are 1, and so is a power that nobody chose.
     """
-    _scale(X.indptr, X.indices, X.data, weights)
+    _scale(X.indptr, X.indices, X.data, weights, 1.0 if power is None else float(power))
 
 
 @njit(cache=True, nogil=True)
@@ -142,8 +145,12 @@ def _scale(
     indices: NDArray[np.integer],
     values: NDArray[np.float32],
     weights: NDArray[np.float32],
+    power: float,
 ) -> None:
-    """Multiply by weights, if any; divide every row by the root of the sum of its squares."""
+    """Raise, multiply by weights, if any; divide every row by the root of its sum of squares."""
+    if power != 1:
+        for e in range(indptr[0], indptr[-1]):
+            values[e] = raised(values[e], power)
     if len(weights):
         for e in range(indptr[0], indptr[-1]):
             values[e] *= weights[indices[e]]

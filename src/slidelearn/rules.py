@@ -145,6 +145,7 @@ def _dense_rules(X: csr_matrix) -> dict[str, Any]:
     rules: dict[str, Any] = {
         "hidden": [512],
         "normalize": False,
+        "value_power": 1.0,
         "relevance": 0.0,
         "rarity": 0.0,
         "wide": 0.0,
