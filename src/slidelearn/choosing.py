@@ -1,6 +1,11 @@
 """Choosing: what the start shall make of the training data, by examples that are left out of it.
 
-Two things differ from data to data, and no shape tells them.
+Three things differ from data to data, and no shape tells them.
+
+What values of features count: as they are or as their roots, by which a word that is repeated
+weighs less. That raises P@1 from 59.5 to 60.5 on commits and from 66.3 to 67.9 on passages of
+source files; on passages of 23,000 pages, which differ by how often they say what, it falls from
+41.7 to 40.1.
 
 How features are weighted: relevance (see `slidelearn.weighting`) raises P@1 from 58.8 to 59.9 on
 commits, from 20.7 to 23.0 on 27,000 passages and from 35.1 to 38.0 on passages of 23,000 pages, and
@@ -44,7 +49,7 @@ _Doubts: TypeAlias = tuple[float, ...]
 # more than chance. Values with TF-IDF lose a half of IDF to the root, so rarity may make up for it.
 _POWERS: dict[float, _Pairs] = {
     1.0: ((0.5, 0.0), (1.0, 0.0), (0.0, 0.0), (2.0, 0.0), (2.0, 2.0)),
-    0.5: ((0.5, 0.0), (0.0, 0.0), (0.5, 1.0), (1.0, 1.0), (2.0, 2.0)),
+    0.5: ((0.5, 0.0), (0.0, 0.0), (0.5, 1.0), (1.0, 1.0), (2.0, 1.0)),
 }
 _DOUBTS = (USUAL_DOUBT, 10.0, 1.0, 0.3, 0.0)  # the first that is as good as the best
 # Where centroids of few examples are to be trusted, the wide path starts at twice its length, which
