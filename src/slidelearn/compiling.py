@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.choosing import choose_start
 from slidelearn.config import Config, TableConfig
-from slidelearn.leave_one_out import Metrics, rank_left_out
+from slidelearn.leave_one_out import plain_metric, rank_left_out
 from slidelearn.model import prepare_features
 from slidelearn.predicting import predict_topk
 from slidelearn.searching import score_retrieved
@@ -47,7 +47,8 @@ def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
     X, Y = _problem(d, n_neurons)
     with Workers(1) as workers:
         ready = prepare_features(X, tiny)
-        rank_left_out(ready, Y, np.arange(_EXAMPLES), tiny, workers, _one_metric(d))
+        # of one metric: choosing may stop at several, and kernels are compiled for each number
+        rank_left_out(ready, Y, np.arange(_EXAMPLES), tiny, workers, plain_metric(X.shape, 0.0))
         tiny, weights = choose_start(ready, Y, tiny, workers)
         trainer = Trainer.start(tiny, ready, Y, workers, weights)
         trainer.run_epoch(ready, Y, workers)
@@ -79,12 +80,6 @@ def _shrink(config: Config, *, searched: bool) -> Config:
         threads=1,
         seed=0,
     )
-
-
-def _one_metric(n_features: int) -> Metrics:
-    """Features and examples as they are: kernels are compiled for each number of metrics."""
-    factors, scales = (np.ones((size, 1), np.float32) for size in (n_features, _EXAMPLES))
-    return Metrics(factors, scales, (0.0,))
 
 
 def _shrink_tables(tables: TableConfig) -> TableConfig:

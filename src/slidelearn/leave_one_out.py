@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.config import Config
-from slidelearn.csr import count_ids, make_csr, take_rows
+from slidelearn.csr import count_ids, keep_entries, take_rows
 from slidelearn.layers import Pairs, examples_of
 from slidelearn.left_out_ranks import Examples, Sample, Weights, no_labels, rank_labels
 from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.rows import Rows, sparse_rows
-from slidelearn.weighting import raised
+from slidelearn.weighting import raise_values, raised
 from slidelearn.wide_block import columns_of
 from slidelearn.workers import Workers, pieces
 
@@ -29,6 +29,7 @@ __all__ = [
     "asked_rows",
     "best_left_out",
     "inverse_lengths",
+    "plain_metric",
     "rank_left_out",
     "trust",
 ]
@@ -60,6 +61,12 @@ class Metrics(NamedTuple):
     doubts: tuple[float, ...]
     power: float = 1.0
     ignored: float = 0.0
+
+
+def plain_metric(shape: tuple[int, int], doubt: float) -> Metrics:
+    """One metric that takes features and examples X, of a shape (n, d), as they are."""
+    scales, factors = (np.ones((size, 1), np.float32) for size in shape)
+    return Metrics(factors, scales, (doubt,))
 
 
 def trust(counts: NDArray[np.integer], doubt: float | None) -> NDArray[np.float32]:
@@ -203,7 +210,7 @@ def _inverse_lengths(
 def _ask(X: csr_matrix, rows: NDArray[np.int64], members: Pairs, metrics: Metrics) -> Sample:
     """Turn the examples ``rows`` of X (n, d) around, without the features that do not ask."""
     x = take_rows(X, rows)
-    x.data = np.sign(x.data) * np.abs(x.data) ** np.float32(metrics.power)
+    raise_values(x.data, metrics.power)
     columns = columns_of(_largest(x, metrics.factors, metrics.ignored))
     features = np.repeat(np.flatnonzero(columns.numbers >= 0), np.diff(columns.indptr))
     scales = metrics.scales[rows]
@@ -230,8 +237,7 @@ def _largest(x: csr_matrix, factors: NDArray[np.float32], ignored: float) -> csr
     before = np.concatenate([np.zeros((1, shares.shape[1])), sums])[x.indptr[:-1]]
     kept = np.empty(x.nnz, bool)
     kept[order] = (sums - before[row]).max(axis=1, initial=0) > ignored
-    indptr = np.concatenate([[0], np.cumsum(kept)])[x.indptr]
-    return make_csr(x.data[kept], x.indices[kept], indptr.astype(x.indptr.dtype), x.shape)
+    return keep_entries(x, kept)
 
 
 def _weigh(most: int, prior: float, doubts: tuple[float, ...]) -> Weights:

@@ -14,7 +14,7 @@ from slidelearn.errors import ConfigError, ModelError
 from slidelearn.network import UNWEIGHTED, Network
 from slidelearn.predicting import TopK, all_scores, predict_topk
 from slidelearn.reach import Reach, check_recall, choose_scale
-from slidelearn.weighting import raised
+from slidelearn.weighting import raise_values
 from slidelearn.workers import PIECE, Workers
 
 __all__ = ["Model", "prepare_features", "scale_rows"]
@@ -148,9 +148,7 @@ def _scale(
     power: float,
 ) -> None:
     """Raise, multiply by weights, if any; divide every row by the root of its sum of squares."""
-    if power != 1:
-        for e in range(indptr[0], indptr[-1]):
-            values[e] = raised(values[e], power)
+    raise_values(values[indptr[0] : indptr[-1]], power)
     if len(weights):
         for e in range(indptr[0], indptr[-1]):
             values[e] *= weights[indices[e]]

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.calibration import TWINS
 from slidelearn.config import Config
 from slidelearn.csr import make_csr, take_rows
-from slidelearn.leave_one_out import USUAL_DOUBT, Metrics, as_good, asked_rows, best_left_out
+from slidelearn.leave_one_out import USUAL_DOUBT, as_good, asked_rows, best_left_out, plain_metric
 from slidelearn.memory import Votes, Worth, find_votes, make_memory, room_for_votes
 from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.rows import sparse_rows
@@ -74,10 +74,8 @@ def _rank(
     X: csr_matrix, Y: csr_matrix, rows: NDArray[np.int64], config: Config, workers: Workers
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Best labels of those that ask, and their scores, (n, k), by features as they are."""
-    factors, scales = (np.ones((size, 1), np.float32) for size in (X.shape[1], X.shape[0]))
-    doubt = USUAL_DOUBT if config.doubt is None else config.doubt
-    metrics = Metrics(factors, scales, (doubt,))
-    labels, scores = best_left_out(X, Y, rows, config, workers, metrics, _CANDIDATES)
+    metric = plain_metric(X.shape, USUAL_DOUBT if config.doubt is None else config.doubt)
+    labels, scores = best_left_out(X, Y, rows, config, workers, metric, _CANDIDATES)
     return labels[:, 0], scores[:, 0]
 
 

@@ -19,7 +19,7 @@ from slidelearn.layers import Pairs, examples_of
 from slidelearn.rows import Rows, sparse_rows
 from slidelearn.workers import Workers, pieces
 
-__all__ = ["Features", "measure_features", "raised"]
+__all__ = ["Features", "measure_features", "raise_values", "raised"]
 
 _EXPECTED = 2.0  # examples by which a feature seems as relevant as features are on average
 _RANGES = 16  # of labels, each of which one thread counts
@@ -65,6 +65,14 @@ def raised(value: np.float32, power: float) -> np.float32:
         return value
     size = np.sqrt(abs(value)) if power == 0.5 else np.float32(abs(value) ** power)
     return size if value > 0 else -size
+
+
+@njit(cache=True, nogil=True)
+def raise_values(values: NDArray[np.float32], power: float) -> None:
+    """Raise all of some values to a power, in place; see `raised`."""
+    if power != 1:
+        for e in range(len(values)):
+            values[e] = raised(values[e], power)
 
 
 def measure_features(X: csr_matrix, Y: csr_matrix, workers: Workers) -> Features:
