@@ -25,6 +25,7 @@ from slidelearn.workers import Workers
 _QUERIES = 2000  # validation examples that are looked up, and examples to centre on
 _K = 10
 _PROBES = (1, 4, 16)
+_OF_CENTROIDS = (4, 16, 64, 256)  # whose buckets are smaller
 
 
 def settings(n: int) -> list[dict[str, Any]]:
@@ -80,7 +81,7 @@ def compare(model: Model, queries: Rows, h: Rows) -> None:
             index.fit(weight, queries, workers)
         seconds = time.perf_counter() - began
         size = options.get("k", options.get("n_buckets"))
-        for probes in _PROBES:
+        for probes in _OF_CENTROIDS if options["family"] == "centroids" else _PROBES:
             measure(index, _first(h, 8), best[:8], probes)
             row = measure(index, h, best, probes)
             print(

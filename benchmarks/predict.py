@@ -36,8 +36,8 @@ from slidelearn.workers import Workers, single_blas
 
 _K = 5
 _SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
-_PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_MOST_BUCKETS = 4096  # so that to rank the centroids costs no more than to read some buckets
+_PROBES = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_MOST_CENTROIDS = 4096  # so that to rank them costs no more than to read some buckets
 _PRODUCTS = 2**26  # of rows and queries, held at a time: 256 MiB
 _RESCORED = 20  # neurons that are scored in full
 _HERE = Path(__file__).parent
@@ -175,8 +175,8 @@ def tables(rows: np.ndarray, queries: np.ndarray, at_once: int = 1) -> Iterator[
 
     Centroids are centred on the queries that are asked later; of their answers it knows nothing.
     """
-    n_buckets = min(_MOST_BUCKETS, int(np.ceil(np.sqrt(8 * len(rows)))))
-    index = NeuronIndex(TableConfig(n_buckets=n_buckets), seed=0)
+    n_centroids = min(_MOST_CENTROIDS, int(np.ceil(np.sqrt(8 * len(rows)))))
+    index = NeuronIndex(TableConfig(n_buckets=n_centroids), seed=0)
     with Workers(2) as workers:
         index.fit(rows, dense_rows(queries), workers)
     index.keep_rows(rows)
@@ -195,8 +195,7 @@ def tables(rows: np.ndarray, queries: np.ndarray, at_once: int = 1) -> Iterator[
         return find
 
     for probes in _PROBES:
-        if probes <= n_buckets:
-            yield probes, search(probes)
+        yield probes, search(probes)
 
 
 def compare(

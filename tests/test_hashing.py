@@ -17,6 +17,7 @@ from slidelearn.hashing import (
     make_family,
     restore_family,
 )
+from slidelearn.hashing.centroids import MOST_LEVELS
 from slidelearn.hashing.mixing import below, mix32, mix_pair
 from slidelearn.hashing.multiprobe import cheapest_flips
 
@@ -33,7 +34,7 @@ def sparse_rows(n, d, density=0.2, seed=0):
 
 
 def any_family(name, V, seed=0):
-    options = {"centroids": {"n_buckets": 7}, "simhash": {}}.get(name, {"bits": 6})
+    options = {"centroids": {"n_directions": 7}, "simhash": {}}.get(name, {"bits": 6})
     return make_family(name, V, k=4, l=3, seed=seed, **options)
 
 
@@ -176,7 +177,7 @@ def test_an_unknown_family_is_refused_with_the_names():
         ("simhash", {"entries": "ones"}, "entries is 'ones', choose 'gaussian' or 'sign'"),
         ("dwta", {"bin_size": 25}, "bin_size is 25, choose a value from 1 to 24"),
         ("minhash", {"bits": 0}, "bits is 0"),
-        ("centroids", {"n_buckets": 31}, "n_buckets is 31, choose .* the 30 vectors"),
+        ("centroids", {"n_directions": 31}, "n_buckets is 31, choose .* the 30 vectors"),
     ],
 )
 def test_settings_out_of_range_are_refused(name, options, message):
@@ -318,35 +319,75 @@ def test_only_empty_vectors_go_to_bucket_zero(name):
 # --- Centroids
 
 
-def test_centroid_codes_are_the_nearest_and_probes_expect_the_largest_products():
-    V = dense(300, 16)
-    family = Centroids.fit(V, n_buckets=13, l=2, seed=0)
+def directions(family, V):
+    return family.codes(V)[:, 0] // family.n_levels
+
+
+def test_centroid_codes_are_the_nearest_directions_and_levels_of_length():
+    V = dense(300, 16) * np.random.default_rng(1).lognormal(0, 0.8, (300, 1)).astype(np.float32)
+    V[7] = 0
+    family = Centroids.fit(V, n_directions=13, l=2, seed=0)
+    lengths = np.linalg.norm(V, axis=1)
+    unit = V / np.maximum(lengths, 1e-9)[:, None]
+    ratios = np.maximum(lengths, 1e-9)[:, None] / family.lengths
+    levels = np.abs(np.log(ratios)).argmin(axis=1)
+    assert len(set(levels)) > 3
     for table in range(2):
-        centroids, radii = family.centroids[table], family.radii[table]
-        distances = np.linalg.norm(V[:, None] - centroids, axis=2)
+        distances = np.linalg.norm(unit[:, None] - family.centroids[table], axis=2)
         codes = family.codes(V)[:, table]
-        assert (codes == distances.argmin(axis=1)).all()
+        ref = distances.argmin(axis=1) * family.n_levels + levels
+        assert (codes == ref)[lengths > 0].all()
+        assert codes[7] == family.n_levels - 1  # points nowhere
+
+
+def test_centroid_probes_expect_the_largest_products():
+    V = dense(200, 16) * np.random.default_rng(1).lognormal(0, 0.8, (200, 1)).astype(np.float32)
+    family = Centroids.fit(V, n_directions=9, l=2, seed=0)
+    for table, n_probes in ((0, family.n_buckets), (1, family.n_buckets), (1, 20)):
+        centroids, radii = family.centroids[table], family.radii[table]
         expected = V @ centroids.T + np.linalg.norm(V, axis=1)[:, None] * radii
-        ref = np.argsort(-expected, axis=1, kind="stable")
-        assert (family.probes(V, 13)[:, table] == ref).all()
+        keys = (expected[:, :, None] * family.lengths).reshape(200, -1)
+        ref = np.argsort(-keys, axis=1, kind="stable")[:, :n_probes]
+        assert (family.probes(V, n_probes)[:, table] == ref).all()
 
 
-def test_a_radius_is_the_standard_deviation_in_any_direction():
-    V = dense(20_000, 6) * 3 + 7
-    family = Centroids.fit(V, n_buckets=1, l=1, seed=0)
-    assert np.allclose(family.centroids, 7, atol=0.2)
-    assert np.allclose(family.radii, 3, atol=0.2)
+def test_levels_are_as_many_as_the_lengths_ask_for():
+    V = dense(400, 8)
+    unit = V / np.linalg.norm(V, axis=1, keepdims=True)
+    assert Centroids.fit(unit, n_directions=4, l=1, seed=0).n_levels == 1
+    longer = unit * np.geomspace(1, 10, 400, dtype=np.float32)[:, None]
+    levels = Centroids.fit(longer, n_directions=4, l=1, seed=0).lengths
+    assert np.allclose(levels[0], 10)
+    assert 0.5 < levels[-1] < 2
+    far = unit * np.geomspace(1, 1e9, 400, dtype=np.float32)[:, None]
+    assert Centroids.fit(far, n_directions=4, l=1, seed=0).n_levels == MOST_LEVELS
+
+
+def test_a_radius_is_the_standard_deviation_of_directions():
+    V = dense(20_000, 6) + 7
+    family = Centroids.fit(V, n_directions=1, l=1, seed=0)
+    unit = V / np.linalg.norm(V, axis=1, keepdims=True)
+    assert np.allclose(family.centroids[0, 0], unit.mean(axis=0), atol=0.01)
+    assert np.allclose(family.radii, np.sqrt(unit.var(axis=0).mean()), rtol=0.03)
 
 
 def test_a_wide_bucket_is_probed_before_a_narrow_one_of_the_same_mean():
-    centroids = np.ones((1, 2, 3), np.float32)
-    family = Centroids(centroids, np.array([[0.1, 0.5]], np.float32))
+    centroids, lengths = np.ones((1, 2, 3), np.float32), np.ones(1, np.float32)
+    family = Centroids(centroids, np.array([[0.1, 0.5]], np.float32), lengths)
     assert family.probes(dense(4, 3), 2)[:, 0].tolist() == [[1, 0]] * 4
 
 
 def test_equal_centroids_give_the_smaller_bucket():
-    family = Centroids(np.ones((1, 4, 3), np.float32), np.zeros((1, 4), np.float32))
+    lengths = np.ones(1, np.float32)
+    family = Centroids(np.ones((1, 4, 3), np.float32), np.zeros((1, 4), np.float32), lengths)
     assert (family.probes(dense(5, 3), 3) == [0, 1, 2]).all()
+
+
+def test_numbers_that_are_none_give_no_bucket_that_does_not_exist():
+    centroids = np.full((1, 3, 4), np.nan, np.float32)
+    family = Centroids(centroids, np.zeros((1, 3), np.float32), np.array([2, 1], np.float32))
+    probes = family.probes(dense(5, 4), 6)
+    assert ((probes >= -1) & (probes < 6)).all()
 
 
 @pytest.mark.parametrize("as_rows", [np.asarray, sparse.csr_array])
@@ -355,18 +396,19 @@ def test_centroids_find_clusters_and_share_them_out(as_rows):
     clusters = rng.standard_normal((8, 20))
     member = np.repeat(np.arange(8), 50)
     V = as_rows((clusters[member] + 0.1 * rng.standard_normal((400, 20))).astype(np.float32))
-    codes = Centroids.fit(V, n_buckets=8, l=1, seed=0).codes(V)[:, 0]
+    codes = directions(Centroids.fit(V, n_directions=8, l=1, seed=0), V)
     for cluster in range(8):
         assert len(set(codes[member == cluster])) == 1
     assert len(set(codes)) == 8
-    more = Centroids.fit(V, n_buckets=24, l=1, seed=0).codes(V)[:, 0]
+    more = directions(Centroids.fit(V, n_directions=24, l=1, seed=0), V)
     assert np.bincount(more).max() < 3 * 400 / 24
 
 
 def test_a_centroid_learns_from_a_sample_of_the_vectors():
     V = dense(5000, 8)
-    family = Centroids.fit(V, n_buckets=3, l=1, seed=0)  # 2048 of the 5000
-    codes = family.codes(V)[:, 0]
+    family = Centroids.fit(V, n_directions=3, l=1, seed=0)  # 2048 of the 5000
+    codes = directions(family, V)
+    V = V / np.linalg.norm(V, axis=1, keepdims=True)
     explained = 1 - np.square(V - family.centroids[0, codes]).sum() / np.square(V).sum()
     assert explained > 0.12  # of 8 dimensions, three means can explain about one
     assert np.bincount(codes, minlength=3).min() > 1000
@@ -374,14 +416,15 @@ def test_a_centroid_learns_from_a_sample_of_the_vectors():
 
 def test_equal_vectors_and_zeros_can_be_clustered():
     for V in (np.ones((9, 4), np.float32), np.zeros((9, 4), np.float32)):
-        family = Centroids.fit(V, n_buckets=9, l=2, seed=0)
+        family = Centroids.fit(V, n_directions=9, l=2, seed=0)
         assert np.isfinite(family.centroids).all()
         assert (family.codes(V) == family.codes(V)[0]).all()
 
 
 def test_the_default_number_of_buckets_follows_the_number_of_vectors():
-    assert make_family("centroids", dense(2, 3), k=1, l=1, seed=0).n_buckets == 2
-    assert make_family("centroids", dense(800, 3), k=1, l=1, seed=0).n_buckets == 80
+    for n, n_directions in ((2, 2), (800, 80)):
+        family = make_family("centroids", dense(n, 3), k=1, l=1, seed=0)
+        assert family.n_buckets == n_directions * family.n_levels
 
 
 # --- Centring

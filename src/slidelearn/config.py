@@ -28,10 +28,10 @@ class TableConfig:
     family: str = "centroids"  # simhash, dwta, minhash or centroids
     k: int = 9  # hashes per table; centroids have one
     l: int = 1  # tables  # noqa: E741
-    n_buckets: int | None = None  # of centroids; None: sqrt(8 N)
-    probes: int = 4  # buckets looked into in every table while training
+    n_buckets: int | None = None  # centroids, each of which has several; None: sqrt(8 N)
+    probes: int | None = None  # buckets looked into in every table while training; see `probed`
     limit: int = 8  # most neurons retrieved for an example while training; 0: no lookup then
-    predict_probes: int = 4  # buckets looked into in every table when predicting
+    predict_probes: int | None = None  # buckets looked into in every table when predicting
     predict_limit: int = 512  # most neurons retrieved for an example when predicting
     postings: int = 128  # labels that the wide path files under each feature
     usual: int = 32  # labels of the largest biases, for examples that find few there
@@ -51,17 +51,27 @@ class TableConfig:
         _check_choice("family", self.family, tuple(FAMILIES))
         _check_choice("strategy", self.strategy, STRATEGIES)
         for field_ in dataclasses.fields(self):
-            if field_.type in ("int", int):
+            value = getattr(self, field_.name)
+            if field_.type in ("int", int, "int | None", int | None) and value is not None:
                 least = 0 if field_.name in ("limit", "usual") else 1
-                _check_range(field_.name, getattr(self, field_.name), least, 2**31 - 1)
+                _check_range(field_.name, value, least, 2**31 - 1)
         _check_range("rebuild_decay", self.rebuild_decay, 0, 10)
         _check_range("max_drift", self.max_drift, 0, 1)
-        if self.n_buckets is not None:
-            _check_range("n_buckets", self.n_buckets, 1, 2**31 - 1)
 
-    def buckets_for(self, n_neurons: int) -> int:
-        """Buckets of centroids for a layer of so many neurons."""
+    def directions_for(self, n_neurons: int) -> int:
+        """Centroids for a layer of so many neurons."""
         return min(n_neurons, self.n_buckets or math.ceil(math.sqrt(8 * n_neurons)))
+
+    @property
+    def probed(self) -> tuple[int, int]:
+        """Buckets looked into in every table, in training and when predicting.
+
+        Buckets of centroids are small: of 44,658 labels of 96 dense features, 64, 128 and 256 of
+        them hold what makes P@1 12.3, 12.5 and 12.5 (exact 12.5) in 0.06, 0.08 and 0.11 ms, and
+        training with 4, 16 and 64 of them leads to 12.4, 12.6 and 12.5 there.
+        """
+        usual = (16, 128) if self.family == "centroids" else (4, 4)
+        return self.probes or usual[0], self.predict_probes or usual[1]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from slidelearn.datasets import Dataset
 from slidelearn.datasets.column import is_mapped
 from slidelearn.errors import SlideError
 from slidelearn.growing import joined_lists
-from slidelearn.hashing.centroids import sample_size
+from slidelearn.hashing.centroids import MOST_LEVELS, sample_size
 from slidelearn.machine import memory_for_process
 from slidelearn.memory import PER_FEATURE
 from slidelearn.network import Network
@@ -190,9 +190,10 @@ def _table_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
     codes = 8 * n_neurons * config.l  # of every neuron, and the neurons of every bucket
     if config.family != "centroids":
         return codes + 8 * config.l * (1 << min(config.k, 24))
-    n_buckets = config.buckets_for(n_neurons)
-    sample = 2 * min(n_neurons, sample_size(n_buckets))
-    return int(codes + 4 * (width + 1) * (config.l * n_buckets + sample))
+    n_directions = config.directions_for(n_neurons)
+    filed = 8 * config.l * n_directions * MOST_LEVELS  # where buckets begin
+    sample = 3 * min(n_neurons, sample_size(n_directions))
+    return int(codes + filed + 4 * (width + 1) * (config.l * n_directions + sample))
 
 
 def _bytes(matrix: csr_matrix) -> int:

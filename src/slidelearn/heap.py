@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["heapify", "insert", "offer"]
+__all__ = ["heapify", "insert", "offer", "sink"]
 
 
 @njit(cache=True, nogil=True)
@@ -35,7 +35,7 @@ def _rise(
 
 
 @njit(cache=True, nogil=True)
-def _sink(
+def sink(
     keys: NDArray[np.float32],
     labels: NDArray[np.int32],
     size: np.int64,
@@ -76,7 +76,7 @@ def offer(
         _rise(keys, labels, size, key, label)
         return size + 1
     if size and _ranks_below(keys[0], labels[0], key, label):
-        _sink(keys, labels, size, key, label)
+        sink(keys, labels, size, key, label)
     return size
 
 

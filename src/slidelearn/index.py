@@ -111,9 +111,9 @@ class NeuronIndex:
         n, options = len(weight), {}
         sample = np.arange(n)
         if self.config.family == "centroids":
-            n_buckets = self.config.buckets_for(n)
-            options = {"n_buckets": n_buckets}
-            size = min(n, sample_size(n_buckets))
+            n_directions = self.config.directions_for(n)
+            options = {"n_directions": n_directions}
+            size = min(n, sample_size(n_directions))
             sample = np.sort(np.random.default_rng(self.seed).choice(n, size, replace=False))
         else:
             sample = sample[:1]
@@ -214,14 +214,14 @@ class NeuronIndex:
     def train_size(self) -> Lookup:
         """What a lookup may find in training."""
         config = self.config
-        return Lookup(config.probes, config.limit, config.wide_limit, config.limit)
+        return Lookup(config.probed[0], config.limit, config.wide_limit, config.limit)
 
     @property
     def predict_size(self) -> Lookup:
         """What a lookup may find when predicting."""
         config = self.config
         limit = config.predict_limit
-        return Lookup(config.predict_probes, limit, config.predict_wide_limit, limit)
+        return Lookup(config.probed[1], limit, config.predict_wide_limit, limit)
 
     def _family(self) -> HashFamily:
         assert self.family is not None

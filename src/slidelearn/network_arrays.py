@@ -30,6 +30,7 @@ __all__ = ["layer_names", "name_arrays", "name_layers", "read_index", "read_netw
 
 _STATES = ("squares", "first", "second", "steps")
 _MAX_BUCKETS = 2**24
+_LATER = ("radii", "lengths")  # of centroids; the first versions had none
 
 
 def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
@@ -259,6 +260,7 @@ def _read_family(
         "centroids": {
             "centroids": (np.float32, (config.l, None, width)),
             "radii": (np.float32, (config.l, None)),
+            "lengths": (np.float32, (None,)),
         },
         "simhash": {"planes": (np.float32, (width, n_hashes)), "shape": (np.int64, (3,))},
         "minhash": {"seeds": (np.int64, (n_hashes,)), "shape": (np.int64, (5,))},
@@ -271,10 +273,11 @@ def _read_family(
     arrays = {
         part: file.take(f"{name}.{part}", *kind)
         for part, kind in expected[config.family].items()
-        if part != "radii" or f"{name}.radii" in file  # the first versions had none
+        if part not in _LATER or f"{name}.{part}" in file
     }
     if "centroids" in arrays:
         arrays.setdefault("radii", np.zeros(arrays["centroids"].shape[:2], np.float32))
+        arrays.setdefault("lengths", np.ones(1, np.float32))
     family = restore_family(config.family, arrays)
     fits = (
         family.n_features == width
@@ -285,6 +288,7 @@ def _read_family(
     )
     if "radii" in arrays:
         fits = fits and arrays["radii"].shape == arrays["centroids"].shape[:2]
+        fits = fits and bool((arrays["lengths"] > 0).all())
     if "bins" in arrays:
         bins, places = arrays["bins"], arrays["places"]
         fits = (

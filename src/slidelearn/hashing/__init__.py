@@ -55,8 +55,8 @@ def make_family(
     seed : int
         The same seed gives the same family.
     **options
-        Passed on to the family's ``create`` or ``fit``. For "centroids", ``n_buckets`` defaults to
-        sqrt(8 n): ranking that many centroids then costs as much as reading 8 buckets.
+        Passed on to the family's ``create`` or ``fit``. For "centroids", ``n_directions`` defaults
+        to sqrt(8 n): ranking that many then costs as much as reading 8 of them.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def make_family(
     made: HashFamily
     if family is Centroids:
         n = vectors.shape[0]
-        options.setdefault("n_buckets", min(n, math.ceil(math.sqrt(8 * n))))
+        options.setdefault("n_directions", min(n, math.ceil(math.sqrt(8 * n))))
         made = family.fit(vectors, l=l, seed=seed, **options)
     else:
         made = family.create(vectors.shape[1], k=k, l=l, seed=seed, **options)
