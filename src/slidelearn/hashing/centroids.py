@@ -21,7 +21,7 @@ _PER_CENTROID = 20  # vectors that one is learned from
 _LEAST = 2048  # vectors that all are learned from, so that a few buckets have enough
 _SPLIT_ROUNDS = 3  # of two means, in every split
 _REFINE_ROUNDS = 3  # of all means together, after the splits
-_RATIO = 1.7  # of the lengths of two levels
+_RATIO = 1.5  # of the lengths of two levels
 MOST_LEVELS = 12
 _SHORT = 0.02  # share of the vectors that may be shorter than all levels but the last
 
