@@ -20,6 +20,7 @@ from slidelearn.hashing import (
 from slidelearn.hashing.centroids import MOST_LEVELS
 from slidelearn.hashing.mixing import below, mix32, mix_pair
 from slidelearn.hashing.multiprobe import cheapest_flips
+from slidelearn.tables import build_tables
 
 
 def dense(n, d, seed=0):
@@ -347,8 +348,24 @@ def test_centroid_probes_expect_the_largest_products():
         centroids, radii = family.centroids[table], family.radii[table]
         expected = V @ centroids.T + np.linalg.norm(V, axis=1)[:, None] * radii
         keys = (expected[:, :, None] * family.lengths).reshape(200, -1)
-        ref = np.argsort(-keys, axis=1, kind="stable")[:, :n_probes]
-        assert (family.probes(V, n_probes)[:, table] == ref).all()
+        probes = family.probes(V, n_probes)[:, table]
+        for row in range(200):
+            positive = np.argsort(-keys[row], kind="stable")[: (keys[row] >= 0).sum()]
+            assert (probes[row, : len(positive)] == positive[:n_probes]).all()
+            assert len(set(probes[row])) == n_probes
+
+
+def test_centroid_probes_pass_over_buckets_without_neurons():
+    V = dense(60, 8) * np.random.default_rng(1).lognormal(0, 0.8, (60, 1)).astype(np.float32)
+    family = Centroids.fit(V, n_directions=9, l=2, seed=0)
+    tables = build_tables(family.codes(V), family.n_buckets)
+    every, probes = family.probes(V, family.n_buckets), family.probes(V, 70, tables.filled)
+    for row, table in np.ndindex(60, 2):
+        holds = np.isin(every[row, table], tables.codes[:, table])
+        first = every[row, table, holds][:9].tolist()  # all of which expect a positive product
+        assert probes[row, table, : len(first)].tolist() == first
+        known = probes[row, table][probes[row, table] >= 0]
+        assert sorted(known) == sorted(set(tables.codes[:, table]))
 
 
 def test_levels_are_as_many_as_the_lengths_ask_for():

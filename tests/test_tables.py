@@ -54,6 +54,9 @@ def test_every_neuron_is_in_the_bucket_of_its_code_in_every_table(size):
     for table, bucket in np.ndindex(n_tables, n_buckets):
         start, end = tables.offsets[table, bucket : bucket + 2]
         assert tables.neurons[table, start:end].tolist() == ref[table][bucket]
+        later = [b for b in range(bucket, n_buckets) if ref[table][b]]
+        assert tables.filled[table, bucket] == min(later, default=n_buckets)
+    assert (tables.filled[:, -1] == n_buckets).all()
     assert (np.sort(tables.neurons, axis=1) == np.arange(n)).all()
     assert equal(build_tables(tables.codes, n_buckets), tables)
 

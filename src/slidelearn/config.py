@@ -66,9 +66,9 @@ class TableConfig:
     def probed(self) -> tuple[int, int]:
         """Buckets looked into in every table, in training and when predicting.
 
-        Buckets of centroids are small: of 44,658 labels of 96 dense features, 64, 128 and 256 of
-        them hold what makes P@1 12.3, 12.5 and 12.5 (exact 12.5) in 0.06, 0.08 and 0.11 ms, and
-        training with 4, 16 and 64 of them leads to 12.4, 12.6 and 12.5 there.
+        Buckets of centroids are small: of 44,658 labels of 96 dense features, 32, 64 and 128 of
+        them hold what makes P@1 12.4, 12.6 and 12.7 (exact 12.8) in 0.04, 0.07 and 0.08 ms, and
+        training with 4 of them, 16 or 64 leads to the same.
         """
         usual = (16, 128) if self.family == "centroids" else (4, 4)
         return self.probes or usual[0], self.predict_probes or usual[1]

@@ -191,7 +191,7 @@ def _table_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
     if config.family != "centroids":
         return codes + 8 * config.l * (1 << min(config.k, 24))
     n_directions = config.directions_for(n_neurons)
-    filed = 8 * config.l * n_directions * MOST_LEVELS  # where buckets begin
+    filed = 12 * config.l * n_directions * MOST_LEVELS  # where buckets begin, and the next one
     sample = 3 * min(n_neurons, sample_size(n_directions))
     return int(codes + filed + 4 * (width + 1) * (config.l * n_directions + sample))
 

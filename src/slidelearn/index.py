@@ -184,7 +184,8 @@ class NeuronIndex:
         assert self.tables is not None
         family = self._family()
         vectors = queries.csr() if self.centring is None else self.centring.queries(_dense(queries))
-        probes = family.probes(vectors, min(size.probes, family.n_buckets))
+        n_probes = min(size.probes, family.n_buckets)
+        probes = family.probes(vectors, n_probes, self.tables.filled)
         if self.rows is not None:
             return rank_buckets(self.tables, self.rows, probes, queries, size.limit)
         with self._lock:

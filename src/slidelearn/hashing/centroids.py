@@ -21,8 +21,8 @@ _PER_CENTROID = 20  # vectors that one is learned from
 _LEAST = 2048  # vectors that all are learned from, so that a few buckets have enough
 _SPLIT_ROUNDS = 3  # of two means, in every split
 _REFINE_ROUNDS = 3  # of all means together, after the splits
-_RATIO = 1.5  # of the lengths of two levels
-MOST_LEVELS = 12
+_RATIO = 1.2  # of the lengths of two levels
+MOST_LEVELS = 24
 _SHORT = 0.02  # share of the vectors that may be shorter than all levels but the last
 
 
@@ -154,8 +154,13 @@ class Centroids:
         levels = np.searchsorted(-edges, -lengths).astype(np.int32)
         return self.n_levels * out + levels[:, None]
 
-    def probes(self, V: Vectors, n_probes: int) -> NDArray[np.int32]:
+    def probes(
+        self, V: Vectors, n_probes: int, filled: NDArray[np.int32] | None = None
+    ) -> NDArray[np.int32]:
         """Buckets to look into, int32 (n, L, n_probes): the largest expected inner product first.
+
+        Those that expect a negative one come last. Buckets that hold no neuron are passed over,
+        where ``filled`` tells, see `slidelearn.tables.Tables`; -1 where there are no more.
 
         Raises
         ------
@@ -165,11 +170,13 @@ class Centroids:
         check_range("n_probes", n_probes, 1, self.n_buckets)
         V = check_vectors(V, self.n_features)
         out = np.empty((V.shape[0], self.n_tables, n_probes), np.int32)
+        if filled is None:
+            filled = np.tile(np.arange(self.n_buckets + 1, dtype=np.int32), (self.n_tables, 1))
         lengths = _lengths(V)
         for table, centroids in enumerate(self.centroids):
             for rows in row_blocks(V.shape[0], len(centroids)):
                 scores = V[rows] @ centroids.T + lengths[rows, None] * self.radii[table]
-                _best_buckets(scores, self.lengths, out[rows, table])
+                _best_buckets(scores, self.lengths, filled[table], out[rows, table])
         return out
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -206,34 +213,41 @@ def _nearest(
 
 @njit(cache=True, nogil=True)
 def _best_buckets(
-    scores: NDArray[np.float32], lengths: NDArray[np.float32], best: NDArray[np.int32]
+    scores: NDArray[np.float32],
+    lengths: NDArray[np.float32],
+    filled: NDArray[np.int32],
+    best: NDArray[np.int32],
 ) -> None:
-    """Write the buckets best (n, P) of the largest (n, C) scores times lengths (S,), in order.
+    """Write the filled buckets of the largest scores (n, C) times lengths (S,): best (n, P).
 
-    A heap has the best bucket of every direction that was not written yet on top.
+    The best of them is on top of a heap, which holds the next one of every direction.
     """
     n_directions, n_levels = scores.shape[1], len(lengths)
     keys, directions = np.empty(n_directions, np.float32), np.empty(n_directions, np.int32)
-    written = np.empty(n_directions, np.int32)
-    size = np.int64(n_directions)
+    buckets, size = np.empty(n_directions, np.int32), np.int64(n_directions)
     for row in range(len(scores)):
         for c in range(n_directions):
-            score = scores[row, c]  # where it is negative, the shortest are best
-            keys[c], directions[c] = -score * lengths[0 if score >= 0 else n_levels - 1], -c
-        written[:] = 0
+            buckets[c], directions[c] = filled[c * n_levels], -c
+            keys[c] = _key(scores[row, c], lengths, buckets[c] - c * n_levels)
         heapify(keys, directions)
         for p in range(best.shape[1]):
-            c = -directions[0]
-            score, past = scores[row, c], written[c]
-            if past == n_levels:  # of numbers that are none, as in a damaged file
+            if not keys[0] < np.inf:  # no more, or numbers that are none, as in a damaged file
                 best[row, p:] = -1
                 break
-            best[row, p] = c * n_levels + (past if score >= 0 else n_levels - 1 - past)
-            written[c] = past = past + 1
-            key = np.float32(np.inf)
-            if past < n_levels:
-                key = -score * lengths[past if score >= 0 else n_levels - 1 - past]
+            c = -directions[0]
+            best[row, p] = buckets[c]
+            buckets[c] = filled[buckets[c] + 1]
+            key = _key(scores[row, c], lengths, buckets[c] - c * n_levels)
             sink(keys, directions, size, key, directions[0])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _key(score: np.float32, lengths: NDArray[np.float32], level: int) -> np.float32:
+    """What ranks a level of a direction, the smallest first.
+
+    It is infinite behind the last one.
+    """
+    return -score * lengths[level] if level < len(lengths) else np.float32(np.inf)
 
 
 def _lengths(rows: Vectors) -> NDArray[np.float32]:

@@ -132,7 +132,9 @@ class DWTA:
         """Bucket of each vector in each table, int32 (n, L)."""
         return self.probes(V, 1)[:, :, 0]
 
-    def probes(self, V: Vectors, n_probes: int) -> NDArray[np.int32]:
+    def probes(
+        self, V: Vectors, n_probes: int, filled: NDArray[np.int32] | None = None
+    ) -> NDArray[np.int32]:
         """Buckets to look into, int32 (n, L, n_probes): runners-up replace the closest winners.
 
         The cost of a bucket is the sum of the leads of the winners that it replaces. Ends with -1

@@ -109,7 +109,9 @@ class MinHash:
         """Bucket of each vector in each table, int32 (n, L)."""
         return self.probes(V, 1)[:, :, 0]
 
-    def probes(self, V: Vectors, n_probes: int) -> NDArray[np.int32]:
+    def probes(
+        self, V: Vectors, n_probes: int, filled: NDArray[np.int32] | None = None
+    ) -> NDArray[np.int32]:
         """Buckets to look into, int32 (n, L, n_probes): as if some first features were missing.
 
         Fewest features missing come first. Ends with -1 where the vector has too few features.

@@ -125,7 +125,9 @@ class SimHash:
         """Bucket of each vector in each table, int32 (n, L): bit k is hash k."""
         return self.probes(V, 1)[:, :, 0]
 
-    def probes(self, V: Vectors, n_probes: int) -> NDArray[np.int32]:
+    def probes(
+        self, V: Vectors, n_probes: int, filled: NDArray[np.int32] | None = None
+    ) -> NDArray[np.int32]:
         """Buckets to look into, int32 (n, L, n_probes): hashes near zero are flipped first.
 
         The cost of a bucket is the sum of the sizes of the projections whose sign it flips.

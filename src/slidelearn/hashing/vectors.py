@@ -41,11 +41,14 @@ class HashFamily(Protocol):
     def codes(self, V: Vectors) -> NDArray[np.int32]:
         """Bucket of each vector in each table, int32 (n, L)."""
 
-    def probes(self, V: Vectors, n_probes: int) -> NDArray[np.int32]:
+    def probes(
+        self, V: Vectors, n_probes: int, filled: NDArray[np.int32] | None = None
+    ) -> NDArray[np.int32]:
         """Distinct buckets to look into, best first, int32 (n, L, n_probes).
 
         The first is the code, but of centroids, where queries look elsewhere than neurons are
-        filed. A family that runs out of buckets worth a look ends with -1.
+        filed. A family that runs out of buckets worth a look ends with -1; it may pass over those
+        that hold no neuron, where ``filled`` tells, see `slidelearn.tables.Tables`.
         """
 
     def arrays(self) -> dict[str, NDArray[Any]]:

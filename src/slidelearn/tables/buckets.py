@@ -24,11 +24,14 @@ class Tables(NamedTuple):
         Neurons grouped by bucket, ascending within a bucket.
     codes : int32 array of shape (N, L)
         The code under which each neuron is filed.
+    filled : int32 array of shape (L, n_buckets + 1)
+        The first bucket, from a bucket on, that holds a neuron; n_buckets where there is none.
     """
 
     offsets: NDArray[np.int64]
     neurons: NDArray[np.int32]
     codes: NDArray[np.int32]
+    filled: NDArray[np.int32]
 
 
 class Occupancy(NamedTuple):
@@ -80,7 +83,7 @@ def build_tables(codes: NDArray[np.int32], n_buckets: int) -> Tables:
     offsets = np.empty((n_tables, n_buckets + 1), np.int64)
     neurons = np.empty((n_tables, n_neurons), np.int32)
     _file_tables(codes, np.arange(n_tables), offsets, neurons)
-    return Tables(offsets, neurons, codes)
+    return Tables(offsets, neurons, codes, _filled(offsets))
 
 
 def update_tables(
@@ -124,10 +127,10 @@ def update_tables(
     changed = np.flatnonzero(moved.any(axis=0))
     if len(changed) == 0:
         return tables, 0
-    updated = Tables(tables.offsets.copy(), tables.neurons.copy(), tables.codes.copy())
-    updated.codes[neurons] = codes
-    _file_tables(updated.codes, changed, updated.offsets, updated.neurons)
-    return updated, int(np.count_nonzero(moved))
+    offsets, filed, updated = tables.offsets.copy(), tables.neurons.copy(), tables.codes.copy()
+    updated[neurons] = codes
+    _file_tables(updated, changed, offsets, filed)
+    return Tables(offsets, filed, updated, _filled(offsets)), int(np.count_nonzero(moved))
 
 
 def occupancy(tables: Tables, n_largest: int = 10) -> Occupancy:
@@ -150,6 +153,16 @@ def occupancy(tables: Tables, n_largest: int = 10) -> Occupancy:
         np.square(sizes, dtype=np.float64).sum(axis=1) / max(n_neurons, 1),
         [(t, b, int(sizes[t, b])) for t, b in largest],
     )
+
+
+def _filled(offsets: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The first filled bucket from each on, (L, n_buckets + 1)."""
+    n_tables, n_buckets = offsets.shape[0], offsets.shape[1] - 1
+    out = np.full((n_tables, n_buckets + 1), n_buckets, np.int32)
+    holds = offsets[:, 1:] > offsets[:, :-1]
+    out[:, :-1][holds] = np.nonzero(holds)[1]
+    reverse: NDArray[np.int32] = np.minimum.accumulate(out[:, ::-1], axis=1)
+    return np.ascontiguousarray(reverse[:, ::-1])
 
 
 @njit(cache=True, nogil=True)
