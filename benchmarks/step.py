@@ -3,7 +3,8 @@
 ``python -m benchmarks.step DATASET`` trains a part of an epoch on one thread with the functions of
 `slidelearn.step` timed, and sets each phase beside the least that this machine could do it in: the
 bytes that it must read and write over the measured rate of random row gathers or of large copies,
-and the operations of its dense products over the measured rate of a large product.
+the operations of its dense products over the measured rate of a large product, and what is added to
+scores at random places, or is the argument of an exponential, over the rate of that alone.
 """
 
 import argparse
@@ -57,6 +58,8 @@ _PHASES = {
     "wide tail update": ("_update_wide_tail",),
 }
 
+_LINE = 64  # bytes of a cache line
+
 
 class Clock:
     """Adds up the seconds of functions, each without those that it calls."""
@@ -89,8 +92,18 @@ def _gather(table: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
             out[j] += table[row, j]
 
 
+@njit(nogil=True)
+def _scatter(ids: np.ndarray, weights: np.ndarray, scores: np.ndarray) -> None:
+    """Add weights (m,) to scores (n,) at ids (m,)."""
+    for i in range(len(ids)):
+        scores[np.uint32(ids[i])] += weights[i]
+
+
 def measure_rates(n_rows: int, width: int) -> dict[str, float]:
-    """Bytes a second of a large copy and of random row gathers, operations of a large product."""
+    """Bytes a second of a large copy and of random row gathers, operations of a large product.
+
+    And numbers a second that are added to scores of all rows at random places, and exponentials.
+    """
     rng = np.random.default_rng(0)
     table = np.ones((n_rows, width), np.float32)
     out, rows = np.zeros(width, np.float32), rng.integers(0, n_rows, 200_000)
@@ -101,7 +114,19 @@ def measure_rates(n_rows: int, width: int) -> dict[str, float]:
     a, b = np.ones((2048, 2048), np.float32), np.ones((2048, 2048), np.float32)
     with threadpool_limits(1, user_api="blas"):
         product = 2 * 2048**3 / _fastest(lambda: a @ b)
-    return {"copy": copied, "gather": gather, "product": product}
+    ids, weights = rng.integers(0, n_rows, 2**20, np.int32), np.ones(2**20, np.float32)
+    scores = np.zeros(n_rows, np.float32)
+    _scatter(ids[:10], weights, scores)
+    scatter = len(ids) / _fastest(lambda: _scatter(ids, weights, scores))
+    results = np.empty_like(weights)
+    exponential = len(weights) / _fastest(lambda: np.exp(weights, out=results))
+    return {
+        "copy": copied,
+        "gather": gather,
+        "product": product,
+        "scatter": scatter,
+        "exponential": exponential,
+    }
 
 
 def _fastest(work: Callable[[], Any]) -> float:
@@ -123,9 +148,12 @@ def floors(counts: dict[str, float], rates: dict[str, float]) -> dict[str, float
         "hidden update": 2 * counts["moved_inputs"] * row,
     }.items()}  # fmt: skip
     product = counts["examples"] * counts["tail"] * (counts["width"] + 1)
-    # A hit reads a feature, a weight and a value; its update reads and writes weight and square.
+    # A hit reads a feature, a weight and a value, after a label's list of features was read, or a
+    # cache line of it for each of the example's; its update reads and writes weight and square.
     wide = {
-        "wide pairs": 12 * counts["hits"] / rates["gather"],
+        "retrieval": counts["postings"] / rates["scatter"],
+        "wide pairs": (counts["searched"] + 12 * counts["hits"]) / rates["gather"],
+        "loss": (counts["pairs"] + counts["examples"] * counts["tail"]) / rates["exponential"],
         "wide update": 16 * counts["trained hits"] / rates["gather"],
     }
     return gather | wide | {
@@ -145,11 +173,11 @@ def count_work(trainer: Trainer, data: Dataset, steps: int) -> tuple[Clock, dict
         limit["left"] -= 1
         return limit["left"] < 0
 
-    update, find_hits = step_module._update, step_module.find_hits
+    update, find_hits, found = step_module._update, step_module.find_hits, list[Any]()
 
     def finding(*arguments: Any) -> Any:
         hits = find_hits(*arguments)
-        counts["hits"] += len(hits.places)
+        found.append((*arguments[:3], len(hits.places)))
         return hits
 
     def counting(network: Any, config: Any, done: list[Any], *rest: Any) -> Any:
@@ -175,6 +203,13 @@ def count_work(trainer: Trainer, data: Dataset, steps: int) -> tuple[Clock, dict
         step_module._update = update
         for name, function in originals.items():
             setattr(step_module, name, function)
+    for x, wide, pairs, n_hits in found:
+        counts["hits"] += n_hits
+        own = np.repeat(np.diff(x.indptr), np.diff(pairs.indptr))
+        lists = wide.indptr[pairs.neurons + 1] - wide.indptr[pairs.neurons]
+        counts["searched"] += np.minimum(4 * lists, _LINE * own).sum()
+        filed = trainer.network.postings.indptr
+        counts["postings"] += (filed[x.indices + 1] - filed[x.indices]).sum()
     counts["width"] = trainer.network.output.n_in
     counts["tail"] = min(trainer.config.tail, trainer.network.n_labels)
     return clock, counts
