@@ -127,6 +127,7 @@ def variants(config: Config, n: int, n_labels: int) -> dict[str, Variant]:
         "no calibration": Variant({"calibration": 0}),
         "no prior": Variant({"prior": 0.0, "prior_lr": 0.0}),
         "features unweighted": Variant({"relevance": 0.0, "rarity": 0.0}),
+        "values as they are": Variant({"value_power": 1.0}),
         "random start": Variant({"start": "random"}),
         f"hidden {width // 2}": Variant({"hidden": [width // 2]}),
         f"hidden {2 * width}": Variant({"hidden": [2 * width]}),
@@ -136,8 +137,9 @@ def variants(config: Config, n: int, n_labels: int) -> dict[str, Variant]:
         "SGD": Variant({"optimizer": "sgd"}),
         "lazy Adam": Variant({"optimizer": "adam", "lr": 0.001, "hidden_lr": 0.001}),
     }
+    # Beside a wide path the output layer has no tables; centroids are those of "no wide path".
     families = {
-        f"family {name}": Variant({"tables": {"family": name} | sizes})
+        f"no wide path, {name}": Variant({"wide": 0.0, "tables": {"family": name} | sizes})
         for name, sizes in (
             ("simhash", {"k": 9, "l": 10}),
             ("dwta", {"k": 3, "l": 10}),
