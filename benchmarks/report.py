@@ -3,6 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+try:
+    from matplotlib.figure import Figure
+except ModuleNotFoundError:  # said before anything was measured
+    raise SystemExit("the plots need matplotlib, run: pip install 'slidelearn[plot]'") from None
+
 __all__ = ["draw_curves", "draw_frontier", "markdown_table"]
 
 _COLUMNS = (
@@ -69,20 +74,13 @@ def draw_frontier(points: list[dict[str, Any]], path: Path, title: str) -> None:
     _save(figure, axes, path)
 
 
-def _axes() -> tuple[Any, Any]:
+def _axes() -> tuple[Figure, Any]:
     """A figure that needs no screen."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    return plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    return figure, figure.subplots()
 
 
-def _save(figure: Any, axes: Any, path: Path) -> None:
-    from matplotlib import pyplot as plt
-
+def _save(figure: Figure, axes: Any, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=150)
-    plt.close(figure)
