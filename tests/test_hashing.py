@@ -378,6 +378,9 @@ def test_levels_are_as_many_as_the_lengths_ask_for():
     assert 0.5 < levels[-1] < 2
     far = unit * np.geomspace(1, 1e9, 400, dtype=np.float32)[:, None]
     assert Centroids.fit(far, n_directions=4, l=1, seed=0).n_levels == MOST_LEVELS
+    longer[0] *= 1e5
+    family = Centroids.fit(longer, n_directions=4, l=1, seed=0)
+    assert len(set(family.codes(longer)[:, 0] % family.n_levels)) > 4  # one does not hide the rest
 
 
 def test_a_radius_is_the_standard_deviation_of_directions():

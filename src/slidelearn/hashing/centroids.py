@@ -21,7 +21,7 @@ _PER_CENTROID = 20  # vectors that one is learned from
 _LEAST = 2048  # vectors that all are learned from, so that a few buckets have enough
 _SPLIT_ROUNDS = 3  # of two means, in every split
 _REFINE_ROUNDS = 3  # of all means together, after the splits
-_RATIO = 1.2  # of the lengths of two levels
+_RATIO = 1.2  # of the lengths of two levels, about
 MOST_LEVELS = 24
 _SHORT = 0.02  # share of the vectors that may be shorter than all levels but the last
 
@@ -263,10 +263,10 @@ def _level_lengths(lengths: NDArray[np.float32]) -> NDArray[np.float32]:
     longest, short = float(lengths.max()), float(np.quantile(lengths, _SHORT))
     if longest == 0:
         return np.ones(1, np.float32)
-    n = MOST_LEVELS
-    if short > 0:
-        n = min(n, 1 + int(np.rint(np.log(longest / short) / np.log(_RATIO))))
-    return (longest * _RATIO ** -np.arange(n)).astype(np.float32)
+    # Where one vector is far longer than all others, levels lie further apart.
+    span = longest / short if short > 0 else _RATIO ** (MOST_LEVELS - 1)
+    n = min(MOST_LEVELS, 1 + int(np.rint(np.log(span) / np.log(_RATIO))))
+    return np.geomspace(longest, longest / span, n, dtype=np.float32)
 
 
 def _at_length_1(rows: Vectors) -> Vectors:
