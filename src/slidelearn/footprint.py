@@ -187,13 +187,14 @@ def _state_bytes(optimizer: str, shape: tuple[int, int]) -> int:
 
 def _table_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
     """Bytes of one layer's tables, and of what they are made from."""
-    codes = 8 * n_neurons * config.l  # of every neuron, and the neurons of every bucket
+    filed = 8 * n_neurons * config.l  # codes of every neuron, and the neurons of every bucket
+    place = 12 * config.l  # where a bucket begins in every table, and which holds a neuron next
     if config.family != "centroids":
-        return codes + 8 * config.l * (1 << min(config.k, 24))
+        return filed + place * (1 << min(config.k, 24))
     n_directions = config.directions_for(n_neurons)
-    filed = 12 * config.l * n_directions * MOST_LEVELS  # where buckets begin, and the next one
     sample = 3 * min(n_neurons, sample_size(n_directions))
-    return int(codes + filed + 4 * (width + 1) * (config.l * n_directions + sample))
+    learned = 4 * (width + 1) * (config.l * n_directions + sample)
+    return int(filed + place * n_directions * MOST_LEVELS + learned)
 
 
 def _bytes(matrix: csr_matrix) -> int:

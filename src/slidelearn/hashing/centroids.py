@@ -329,13 +329,14 @@ def _refine(
     sample: Vectors, centroids: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """One round of k-means: means of the nearest vectors, and radii; without any, both stay."""
-    codes = _nearest(sample, _lengths(sample), centroids)
+    squares = _squares(sample)
+    codes = _nearest(sample, np.sqrt(squares), centroids)
     n, counts = sample.shape[0], np.bincount(codes, minlength=len(centroids))
     shares = np.float32(1) / np.maximum(counts, 1).astype(np.float32)
     members = sparse.csr_array((shares[codes], (codes, np.arange(n))), shape=(len(centroids), n))
     means = members @ sample
     if sparse.issparse(means):
         means = means.toarray()
-    variances = members @ _squares(sample) - _squares(means)
+    variances = members @ squares - _squares(means)
     means[counts == 0] = centroids[counts == 0]
     return means, np.sqrt(np.maximum(variances, 0) / sample.shape[1])

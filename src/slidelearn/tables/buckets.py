@@ -158,11 +158,11 @@ def occupancy(tables: Tables, n_largest: int = 10) -> Occupancy:
 def _filled(offsets: NDArray[np.int64]) -> NDArray[np.int32]:
     """The first filled bucket from each on, (L, n_buckets + 1)."""
     n_tables, n_buckets = offsets.shape[0], offsets.shape[1] - 1
+    numbers = np.arange(n_buckets, dtype=np.int32)
+    own = np.where(offsets[:, 1:] > offsets[:, :-1], numbers, np.int32(n_buckets))
     out = np.full((n_tables, n_buckets + 1), n_buckets, np.int32)
-    holds = offsets[:, 1:] > offsets[:, :-1]
-    out[:, :-1][holds] = np.nonzero(holds)[1]
-    reverse: NDArray[np.int32] = np.minimum.accumulate(out[:, ::-1], axis=1)
-    return np.ascontiguousarray(reverse[:, ::-1])
+    np.minimum.accumulate(own[:, ::-1], axis=1, out=out[:, :-1][:, ::-1])
+    return out
 
 
 @njit(cache=True, nogil=True)
