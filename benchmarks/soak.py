@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -40,13 +40,13 @@ _SETTINGS = {"hidden": [32], "tail": 20, "epochs": 2, "batch_size": 64, "threads
 @contextmanager
 def disk_that_fills_up(files: int) -> Iterator[None]:
     """A disk that holds so many files more: the next one is written, but not to the end."""
-    sync, synced = files_module._sync, list[BinaryIO]()
+    sync, synced = files_module._sync, list[int]()
 
-    def full(stream: BinaryIO) -> None:
-        synced.append(stream)
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
         if len(synced) > files:
             raise OSError(28, "No space left on device")
-        sync(stream)
+        sync(descriptor)
 
     with patch.object(files_module, "_sync", full):
         yield

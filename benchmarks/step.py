@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.step DATASET`` trains a part of an epoch on one thread with the functions of
 `slidelearn.step` timed, and sets each phase beside the least that this machine could do it in: the
-bytes that it must read and write over the measured rate of random row gathers or of large copies,
-the operations of its dense products over the measured rate of a large product, and what is added to
-scores at random places, or is the argument of an exponential, over the rate of that alone.
+bytes that it must read and write over the measured rate of random gathers of rows, or of single
+cache lines where no more lies together, the operations of its dense products over the measured rate
+of a large product, and what is added to scores at random places, or is the argument of an
+exponential, over the rate of that alone.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from slidelearn.choosing import choose_start
 from slidelearn.compiling import compile_kernels
 from slidelearn.datasets import Dataset
 from slidelearn.model import prepare_features
+from slidelearn.postings import Postings
 from slidelearn.rules import choose_config
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
@@ -59,6 +61,7 @@ _PHASES = {
 }
 
 _LINE = 64  # bytes of a cache line
+_NO_LABELS = np.empty(0, np.int32)
 
 
 class Clock:
@@ -99,16 +102,20 @@ def _scatter(ids: np.ndarray, weights: np.ndarray, scores: np.ndarray) -> None:
         scores[np.uint32(ids[i])] += weights[i]
 
 
-def measure_rates(n_rows: int, width: int) -> dict[str, float]:
+def measure_rates(n_rows: int, width: int, n_weights: int) -> dict[str, float]:
     """Bytes a second of a large copy and of random row gathers, operations of a large product.
 
-    And numbers a second that are added to scores of all rows at random places, and exponentials.
+    And bytes a second of single cache lines among the weights of the wide path, numbers that are
+    added to scores of all rows at random places, and exponentials.
     """
     rng = np.random.default_rng(0)
     table = np.ones((n_rows, width), np.float32)
     out, rows = np.zeros(width, np.float32), rng.integers(0, n_rows, 200_000)
     _gather(table, rows[:10], out)
     gather = 4 * width * len(rows) / _fastest(lambda: _gather(table, rows, out))
+    lines = np.ones((-(-4 * n_weights // _LINE), _LINE // 4), np.float32)
+    out, rows = np.zeros(_LINE // 4, np.float32), rng.integers(0, len(lines), 2**20)
+    line = _LINE * len(rows) / _fastest(lambda: _gather(lines, rows, out))
     copy = np.empty_like(table)
     copied = 2 * table.nbytes / _fastest(lambda: np.copyto(copy, table))
     a, b = np.ones((2048, 2048), np.float32), np.ones((2048, 2048), np.float32)
@@ -123,6 +130,7 @@ def measure_rates(n_rows: int, width: int) -> dict[str, float]:
     return {
         "copy": copied,
         "gather": gather,
+        "line": line,
         "product": product,
         "scatter": scatter,
         "exponential": exponential,
@@ -148,13 +156,18 @@ def floors(counts: dict[str, float], rates: dict[str, float]) -> dict[str, float
         "hidden update": 2 * counts["moved_inputs"] * row,
     }.items()}  # fmt: skip
     product = counts["examples"] * counts["tail"] * (counts["width"] + 1)
-    # A hit reads a feature, a weight and a value, after a label's list of features was read, or a
-    # cache line of it for each of the example's; its update reads and writes weight and square.
-    wide = {
-        "retrieval": counts["postings"] / rates["scatter"],
-        "wide pairs": (counts["searched"] + 12 * counts["hits"]) / rates["gather"],
+    # A label's list of features is read, or a cache line of it for each of the example's; a hit's
+    # weight is in a line of its own, and so is its square, when it moves. Scores that postings have
+    # added up are read, and set back.
+    lines = {
+        "wide pairs": counts["searched"] + counts["hits"],
+        "wide update": counts["trained hits"],
+    }
+    line = {name: _LINE * count / rates["line"] for name, count in lines.items()}
+    wide = line | {
+        "retrieval": (counts["postings"] + counts["touched"]) / rates["scatter"],
+        "wide pairs": line["wide pairs"] + counts["lists"] / rates["gather"],
         "loss": (counts["pairs"] + counts["examples"] * counts["tail"]) / rates["exponential"],
-        "wide update": 16 * counts["trained hits"] / rates["gather"],
     }
     return gather | wide | {
         "shared products": 4 * product / rates["product"],
@@ -206,13 +219,23 @@ def count_work(trainer: Trainer, data: Dataset, steps: int) -> tuple[Clock, dict
     for x, wide, pairs, n_hits in found:
         counts["hits"] += n_hits
         own = np.repeat(np.diff(x.indptr), np.diff(pairs.indptr))
-        lists = wide.indptr[pairs.neurons + 1] - wide.indptr[pairs.neurons]
-        counts["searched"] += np.minimum(4 * lists, _LINE * own).sum()
-        filed = trainer.network.postings.indptr
-        counts["postings"] += (filed[x.indices + 1] - filed[x.indices]).sum()
+        lists = 4 * (wide.indptr[pairs.neurons + 1] - wide.indptr[pairs.neurons])
+        read = lists < _LINE * own
+        counts["lists"] += lists[read].sum()
+        counts["searched"] += own[~read].sum()
+        for i in range(x.n):
+            labels = posted(trainer.network.postings, x.indices[x.indptr[i] : x.indptr[i + 1]])
+            counts["postings"] += len(labels)
+            counts["touched"] += len(np.unique(labels))
     counts["width"] = trainer.network.output.n_in
     counts["tail"] = min(trainer.config.tail, trainer.network.n_labels)
     return clock, counts
+
+
+def posted(postings: Postings, features: np.ndarray) -> np.ndarray:
+    """The labels that are filed under some features."""
+    ends = zip(postings.indptr[features], postings.indptr[features + 1], strict=True)
+    return np.concatenate([postings.labels[start:end] for start, end in ends] or [_NO_LABELS])
 
 
 def main() -> None:
@@ -230,7 +253,9 @@ def main() -> None:
         config, weights = choose_start(X, data.Y, config, workers)
         data = data._replace(X=prepare_features(X, config, weights))
         trainer = Trainer.start(config, data.X, data.Y, workers, weights)
-    rates = measure_rates(data.Y.shape[1], config.hidden[-1] + 1)
+    wide = trainer.network.wide
+    n_weights = 0 if wide is None else len(wide.weights)
+    rates = measure_rates(data.Y.shape[1], config.hidden[-1] + 1, max(n_weights, 1))
     count_work(trainer, data, 10)
     before = trainer.seconds
     clock, counts = count_work(trainer, data, options.steps)

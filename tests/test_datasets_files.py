@@ -1,8 +1,10 @@
 """npz, Parquet, round trips between all formats, and writing whole files."""
 
+import errno
 import hashlib
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -343,10 +345,38 @@ def test_atomic_write_leaves_the_old_file_or_the_new(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("chunk", [1, 8, 2**26])
-def test_hashed_files_are_named_by_what_is_in_them(chunk, tmp_path, monkeypatch):
+def refuse_uncached(monkeypatch, where):
+    """Let a file system refuse to write past its cache: as a file is opened, or written."""
+    opens, writes, flag = os.open, os.write, getattr(os, "O_DIRECT", 0)
+    uncached = set()
+
+    def opening(path, how, *mode, **more):
+        if how & flag and where == "open":
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
+        descriptor = opens(path, how, *mode, **more)
+        if how & flag:
+            uncached.add(descriptor)
+        return descriptor
+
+    def writing(descriptor, part):
+        if descriptor in uncached:
+            uncached.remove(descriptor)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return writes(descriptor, part[:5000])  # not all at once, as is allowed
+
+    monkeypatch.setattr(os, "open", opening)
+    if where == "write":
+        monkeypatch.setattr(os, "write", writing)
+
+
+@pytest.mark.parametrize("chunk", [4096, 8192, 2**25])
+@pytest.mark.parametrize("size", [1, 3, 512, 2000])
+@pytest.mark.parametrize("cached", [None, "open", "write"])
+def test_hashed_files_are_named_by_what_is_in_them(cached, size, chunk, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_CHUNK", chunk)
-    parts = [b"head", memoryview(np.arange(3.0)), b""]
+    refuse_uncached(monkeypatch, cached)
+    head = b"head" if size != 512 else b""  # 512 numbers of 8 bytes fill a block
+    parts = [head, memoryview(np.arange(float(size))), b""]
     written = write_hashed(tmp_path, lambda digits: f"weights-{digits}.bin", parts)
     content = (tmp_path / written.name).read_bytes()
     assert content == b"".join(parts)
