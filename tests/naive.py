@@ -24,6 +24,28 @@ def below(x, bound):
     return x * bound // 2**32
 
 
+# --- sketches
+
+
+def most_products(V, C, q, turn):
+    """At most, or nearly always, the products of neurons V (N, d + 1) with a query q (d + 1,).
+
+    C (N, d + 1) are their centroids, ``turn`` (D,) the signs before a Hadamard matrix.
+    """
+    matrix = np.ones((1, 1))
+    while len(matrix) < len(turn):
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    matrix = matrix * turn / np.sqrt(len(turn))
+    d, lengths = V.shape[1] - 1, np.linalg.norm(V, axis=1, keepdims=True)
+    rest = np.divide(V, lengths, out=np.zeros_like(V), where=lengths > 0) - C
+    turned, asked = rest[:, :d] @ matrix[:, :d].T, matrix[:, :d] @ q[:d]
+    step = np.abs(asked).max() / 7
+    signs = np.where(turned > 0, 1, -1) @ np.rint(asked / step) * step
+    worth = np.square(turned).sum(axis=1) / np.abs(turned).sum(axis=1)
+    last = q[d] * (V[:, d] - lengths[:, 0] * C[:, d])
+    return lengths[:, 0] * (C @ q + worth * (signs + np.linalg.norm(asked))) + last
+
+
 # --- hash families
 
 

@@ -8,7 +8,7 @@ from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.errors import SlideError
 from slidelearn.fitting import continue_model, fit_model
-from slidelearn.footprint import check_memory, measure_footprint
+from slidelearn.footprint import check_memory, kept_bytes, measure_footprint
 from slidelearn.network_arrays import name_arrays
 from slidelearn.rules import choose_config
 
@@ -65,6 +65,16 @@ def test_a_model_that_learns_more_takes_what_it_then_holds(changes):
     assert beside == sum(
         arrays[f"memory.{part}"].nbytes for part in remembered if grown.config.neighbours
     )
+
+
+@pytest.mark.parametrize("width", [24, 70])
+@pytest.mark.parametrize("tables", [{}, {"family": "simhash", "l": 1}, {"l": 2}])
+def test_rows_that_predictions_rank_by_count(tables, width):
+    changes = {"hidden": [width], "wide": 0.0, "tail": 10, "tables": tables}
+    model = fit_model(problem(), QUICK | changes)
+    kept = [a for name, a in name_arrays(model).items() if ".rows." in name or "sketches" in name]
+    (n_neurons, width) = model.network.output.n_out, model.network.output.n_in
+    assert kept_bytes(model.config.tables, n_neurons, width) == sum(a.nbytes for a in kept)
 
 
 def test_a_copy_of_the_data_counts_and_the_bound_is_one():

@@ -27,6 +27,7 @@ KINDS = {
     "no tables": {"tail": 100, "wide": 0},
     "filed": {"tables": {"limit": 4}},
     "rows kept": {"wide": 0},
+    "sketches kept": {"wide": 0, "hidden": [64]},
     "simhash": {
         "hidden_tables": {"family": "simhash", "k": 3, "l": 4},
         "optimizer": "adam",
@@ -67,6 +68,16 @@ def tamper(folder, change_arrays=None, change_header=None, change_bytes=None):
     if change_header is not None:
         change_header(header)
     (folder / "config.json").write_text(json.dumps(header))
+
+
+def test_rows_of_an_earlier_version_are_ranked_without_sketches(tmp_path):
+    model, (X, _, _) = trained(KINDS["sketches kept"]), clusters()
+    save_model(model, tmp_path)
+    tamper(tmp_path, change_arrays=lambda arrays: arrays.pop("output.index.sketches"))
+    earlier = load_model(tmp_path)
+    assert earlier.network.indexes[-1].sketches is None
+    found, before = (m.predict_topk(X, 1).labels for m in (model, earlier))
+    assert (found == before).mean() > 0.99
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,9 +19,10 @@ from slidelearn.memory import PER_FEATURE
 from slidelearn.network import Network
 from slidelearn.optimizers import make_optimizer, state_shapes
 from slidelearn.ranks import long_lists, most_long, rank_bytes
+from slidelearn.tables.sketches import SKETCHED, n_words
 from slidelearn.wide import count_features
 
-__all__ = ["Footprint", "check_memory", "measure_footprint"]
+__all__ = ["Footprint", "check_memory", "kept_bytes", "measure_footprint"]
 
 _PROGRAM = 230 * 2**20  # Python, NumPy, SciPy and compiled kernels: 217 to 228 MiB were measured
 
@@ -102,6 +103,7 @@ def measure_footprint(
     tables += ranks * (config.wide > 0)
     if config.tail < n_labels and config.files_neurons:
         tables += _table_bytes(config.tables, n_labels, widths[-1])
+        tables += kept_bytes(config.tables, n_labels, widths[-1]) * (config.wide == 0)
     if config.hidden_tables is not None:
         sizes = pairwise(widths)
         tables += sum(_table_bytes(config.hidden_tables, b, a) for a, b in sizes)
@@ -195,6 +197,20 @@ def _table_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
     sample = 3 * min(n_neurons, sample_size(n_directions))
     learned = 4 * (width + 1) * (config.l * n_directions + sample)
     return int(filed + place * n_directions * MOST_LEVELS + learned)
+
+
+def kept_bytes(config: TableConfig, n_neurons: int, width: int) -> int:
+    """Bytes of what predictions rank by where they ask one table first.
+
+    Examples
+    --------
+    >>> kept_bytes(TableConfig(), 1000, 128)  # 128 + 8 of a row, 32 of a sketch
+    168000
+    """
+    if config.l > 1:
+        return 0
+    sketched = config.family == "centroids" and width >= SKETCHED
+    return n_neurons * (width + 8 + 8 * (n_words(width) + 2) * sketched)
 
 
 def _bytes(matrix: csr_matrix) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slidelearn.config import TableConfig
 from slidelearn.hashing import Centring, HashFamily, make_family
-from slidelearn.hashing.centroids import sample_size
+from slidelearn.hashing.centroids import Centroids, sample_size
 from slidelearn.layers import Pairs
 from slidelearn.rows import BIAS_INPUT, Rows
 from slidelearn.small_rows import SmallRows, small_rows
@@ -23,6 +23,7 @@ from slidelearn.tables import (
     retrieve,
     update_tables,
 )
+from slidelearn.tables.sketches import SKETCHED, Sketches, ask, make_sketches
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["Lookup", "NeuronIndex", "Schedule"]
@@ -85,7 +86,9 @@ class NeuronIndex:
         self.family: HashFamily | None = None
         self.centring: Centring | None = None
         self.tables: Tables | None = None
-        self.rows: SmallRows | None = None  # copies in the order of the table, see `keep_rows`
+        # Copies in the order of the table, see `keep_rows`.
+        self.rows: SmallRows | None = None
+        self.sketches: Sketches | None = None
         self.truncated = 0  # buckets larger than the cap that lookups met
         self._free: list[Workspace] = []
         self._lock = Lock()
@@ -130,20 +133,24 @@ class NeuronIndex:
     def rebuild(self, weight: NDArray[np.float32], workers: Workers) -> None:
         """File every neuron anew under the family that there is."""
         codes = self._codes(weight, np.arange(len(weight)), workers)
-        self.tables, self.rows = build_tables(codes, self._family().n_buckets), None
-        self._free.clear()
+        self._take_tables(build_tables(codes, self._family().n_buckets))
 
     def keep_rows(self, weight: NDArray[np.float32]) -> None:
         """Copy neurons (N, d + 1) as bytes, in the order of the table: lookups then rank by them.
 
         Of every bucket only the best neurons are retrieved, so many more buckets can be probed.
-        The copies do not follow the neurons; the next rebuild drops them. Several tables, or
-        inputs that are not centred, keep none.
+        Of buckets of centroids, sketches say which rows to read. The copies do not follow the
+        neurons; the next rebuild drops them. Several tables, or inputs that are not centred, keep
+        none.
         """
         assert self.tables is not None
         if self.config.l == 1 and self.centring is not None:
             order = self.tables.neurons[0]
             self.rows = small_rows(weight, "int8", neurons=True, order=order)
+            if isinstance(self.family, Centroids) and self.rows.values.shape[1] >= SKETCHED:
+                self.sketches = make_sketches(
+                    weight, self.tables, self.family, self.centring, self.seed
+                )
 
     def drift(
         self, weight: NDArray[np.float32], moved: NDArray[np.int64], workers: Workers
@@ -162,9 +169,17 @@ class NeuronIndex:
         """File the neurons ``moved`` anew, and no others."""
         assert self.tables is not None
         codes = self._codes(weight, moved, workers)
-        self.tables, _ = update_tables(self.tables, moved, codes)
-        self.rows = None
+        self._take_tables(update_tables(self.tables, moved, codes)[0])
+
+    def _take_tables(self, tables: Tables) -> None:
+        """Look into these from now on."""
+        self.tables = tables
+        self.drop_rows()
         self._free.clear()
+
+    def drop_rows(self) -> None:
+        """Forget what `keep_rows` has copied."""
+        self.rows = self.sketches = None
 
     def _codes(
         self, weight: NDArray[np.float32], neurons: NDArray[np.int64], workers: Workers
@@ -187,7 +202,10 @@ class NeuronIndex:
         n_probes = min(size.probes, family.n_buckets)
         probes = family.probes(vectors, n_probes, self.tables.filled)
         if self.rows is not None:
-            return rank_buckets(self.tables, self.rows, probes, queries, size.limit)
+            asked = None if self.centring is None else ask(vectors, self.centring)
+            return rank_buckets(
+                self.tables, self.rows, probes, queries, size.limit, self.sketches, asked
+            )
         with self._lock:
             workspace = self._free.pop() if self._free else make_workspace(self.tables)
         found = retrieve(

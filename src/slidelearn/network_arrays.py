@@ -14,6 +14,7 @@ from slidelearn.cooccurrence import Cooccurrence
 from slidelearn.csr import find_disorder, make_csr
 from slidelearn.errors import DataError, ModelError
 from slidelearn.hashing import Centring, HashFamily, restore_family
+from slidelearn.hashing.centroids import Centroids
 from slidelearn.index import NeuronIndex
 from slidelearn.layers import Layer, Pairs
 from slidelearn.margins import Margins
@@ -24,6 +25,7 @@ from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
 from slidelearn.postings import UNBIASED, Postings
 from slidelearn.small_rows import SmallRows
 from slidelearn.tables import build_tables
+from slidelearn.tables.sketches import n_words, open_sketches
 from slidelearn.wide import Wide
 
 __all__ = ["layer_names", "name_arrays", "name_layers", "read_index", "read_network"]
@@ -181,6 +183,8 @@ def _index_arrays(name: str, index: NeuronIndex) -> dict[str, NDArray[Any]]:
             arrays[f"{name}.centring.{part}"] = np.asarray(value)
     if index.rows is not None:
         arrays |= name_small_rows(f"{name}.rows", index.rows)
+    if index.sketches is not None:
+        arrays[f"{name}.sketches"] = index.sketches.words
     arrays[f"{name}.codes"] = index.tables.codes
     arrays[f"{name}.seed"] = np.asarray(index.seed, np.int64)
     return arrays
@@ -231,6 +235,10 @@ def read_index(
         raise ModelError(f"{path}: {name}: {error}") from None
     if f"{name}.rows.values" in file:
         index.rows = read_small_rows(file, f"{name}.rows", size, "int8", neurons=True)
+    if f"{name}.sketches" in file and isinstance(index.family, Centroids):
+        shape = n_neurons, n_words(size[1]) + 2
+        words = file.take(f"{name}.sketches", np.int64, shape)
+        index.sketches = open_sketches(words, index.family, index.seed)
     return index
 
 

@@ -86,8 +86,10 @@ def small_rows(
 
 
 @njit(cache=True, nogil=True, fastmath=True, forceinline=True)
-def dot_small(numbers: NDArray[np.integer], vector: NDArray[np.float32]) -> np.float32:
-    """Inner product of whole numbers (d,) with a vector, (d,) or longer."""
+def dot_small(
+    numbers: NDArray[np.integer] | NDArray[np.float32], vector: NDArray[np.float32]
+) -> np.float32:
+    """Inner product of numbers (d,), mostly whole ones, with a vector, (d,) or longer."""
     total = np.float32(0)
     for j in range(len(numbers)):
         total += np.float32(numbers[j]) * vector[j]

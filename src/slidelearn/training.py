@@ -244,7 +244,7 @@ class Trainer:
         """Make what training finds labels by: tables, if they are missing, and postings."""
         index = self.network.indexes[-1]
         if index is not None:
-            index.rows = None  # which would not follow
+            index.drop_rows()  # which would not follow
         if index is not None and index.trains and index.tables is None:
             self.fit_index(len(self.network.hidden), X, workers)
         else:

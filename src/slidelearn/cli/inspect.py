@@ -107,7 +107,8 @@ def _index_bytes(index: "NeuronIndex") -> int:
     family = {} if index.family is None else index.family.arrays()
     tables = () if index.tables is None else tuple(index.tables)
     rows = () if index.rows is None else tuple(index.rows)
-    return sum(array.nbytes for array in _arrays((*family.values(), *tables, *rows)))
+    sketches = () if index.sketches is None else (index.sketches.words,)
+    return sum(array.nbytes for array in _arrays((*family.values(), *tables, *rows, *sketches)))
 
 
 def _layer_table(parts: list[_Part]) -> "Table":

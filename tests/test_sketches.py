@@ -1,0 +1,122 @@
+"""Sketches: bounds of products as their formula says, and the neurons that they leave to read."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import naive
+from slidelearn.config import TableConfig
+from slidelearn.index import NeuronIndex
+from slidelearn.rows import BIAS_INPUT, dense_rows
+from slidelearn.tables import rank_buckets
+from slidelearn.tables.sketches import (
+    ask,
+    cut_query,
+    make_sketches,
+    most_product,
+    n_words,
+    open_sketches,
+    turn_row,
+)
+from slidelearn.workers import Workers
+
+
+def problem(n_neurons, d, seed=0):
+    """An index that keeps rows of neurons in a few clusters, the weights, and queries."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((5, d))
+    weight = np.zeros((n_neurons, d + 1), np.float32)
+    weight[:, :d] = centres[rng.integers(0, 5, n_neurons)] + rng.standard_normal((n_neurons, d))
+    weight[:, d] = rng.standard_normal(n_neurons)
+    queries = np.full((30, d + 1), BIAS_INPUT, np.float32)
+    queries[:, :d] = np.abs(rng.standard_normal((30, d)))
+    index, queries = NeuronIndex(TableConfig(n_buckets=8), seed=3), dense_rows(queries)
+    with Workers(1) as workers:
+        index.fit(weight, queries, workers)
+    index.keep_rows(weight)
+    return index, weight, queries
+
+
+def bounds(index, sketches, query):
+    """What the products of all neurons with a query (d + 1,) are at most, in the table's order."""
+    row = np.empty(len(sketches.turn), np.float32)
+    planes = np.empty((4, len(row) // 64), np.uint64)
+    cut = cut_query(query, sketches.turn, row, planes)
+    codes = index.tables.codes[index.tables.neurons[0], 0] // index.family.n_levels
+    toward = index.family.centroids[0] @ query
+    return np.array(
+        [most_product(sketches, i, planes, cut, toward[c]) for i, c in enumerate(codes)]
+    )
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("d", [1, 3, 64, 100])
+def test_bounds_are_those_of_the_formula(d):
+    index, weight, queries = problem(40, d)
+    family, order = index.family, index.tables.neurons[0]
+    sketches = make_sketches(weight, index.tables, family, index.centring, seed=0)
+    vectors = index.centring.neurons(weight[:, :-1], BIAS_INPUT * weight[:, -1])[order]
+    own = family.centroids[0][index.tables.codes[order, 0] // family.n_levels]
+    assert sketches.words.shape == (40, n_words(d) + 2)
+    for query in index.centring.queries(queries.matrix()[:3, :-1]):
+        want = naive.most_products(vectors.astype(float), own.astype(float), query, sketches.turn)
+        assert_allclose(bounds(index, sketches, query), want, rtol=1e-4, atol=1e-4)
+
+
+def test_most_products_are_below_their_bounds_and_not_far():
+    index, weight, queries = problem(2000, 128)
+    asked = ask(index.centring.queries(queries.matrix()[:, :-1]), index.centring)
+    logits = (queries.matrix() @ weight.T)[:, index.tables.neurons[0]]
+    above = np.stack([bounds(index, index.sketches, query) for query in asked.vectors])
+    above += asked.shifts[:, None] - logits
+    assert 0.9 < (above > 0).mean() < 0.99
+    assert above.mean() < logits.std()
+
+
+@pytest.mark.parametrize("limit", [5, 50])
+def test_sketches_leave_the_best_to_read(limit):
+    index, _, queries = problem(3000, 128)
+    asked = ask(index.centring.queries(queries.matrix()[:, :-1]), index.centring)
+    probes = np.tile(np.arange(index.family.n_buckets, dtype=np.int32), (30, 1, 1))
+    probes[0, 0, 2:] = -1
+    found, same = (
+        rank_buckets(index.tables, index.rows, probes, queries, limit, *sketched)
+        for sketched in ((), (index.sketches, asked))
+    )
+    assert_array_equal(found.indptr, same.indptr)
+    kept = [np.isin(b, a).mean() for a, b in zip(*split(found, same), strict=True)]
+    assert np.mean(kept) > 0.97
+
+
+def split(*found):
+    """The neurons of every query."""
+    return [np.split(pairs.neurons, pairs.indptr[1:-1]) for pairs in found]
+
+
+def test_neurons_of_zeros_and_queries_of_zeros_have_bounds():
+    index, weight, _ = problem(40, 5)
+    weight[3:9] = 0
+    sketches = make_sketches(weight, index.tables, index.family, index.centring, seed=0)
+    assert np.isfinite(sketches.numbers[:, -4:]).all()
+    assert np.isfinite(bounds(index, sketches, np.zeros(6, np.float32))).all()
+
+
+def test_turning_keeps_products():
+    rng = np.random.default_rng(0)
+    rows, turn = rng.standard_normal((2, 256)).astype(np.float32), np.ones(256, np.float32)
+    turn[rng.random(256) < 0.5] = -1
+    turned = rows.copy()
+    for row in turned:
+        turn_row(row, turn)
+    assert_allclose(turned @ turned.T, rows @ rows.T, rtol=1e-4, atol=1e-3)
+    assert np.abs(turned - rows).max() > 1
+
+
+def test_what_a_file_holds_is_all_there_is():
+    index, weight, _ = problem(40, 70)
+    again = open_sketches(index.sketches.words.copy(), index.family, index.seed)
+    for one, other in zip(index.sketches, again, strict=True):
+        assert_array_equal(one, other)
+    with Workers(1) as workers:
+        index.refile(weight, np.arange(3), workers)
+    assert index.sketches is None
