@@ -38,7 +38,7 @@ __all__ = [
 
 _KEPT = 2
 _SHARE = 0.02  # of the time, at most, that checkpoints take
-_SPEED = 150e6  # bytes a second that the first one is taken to be written at; 230e6 were measured
+_SPEED = 150e6  # bytes a second, of a slow disk, that the first one is taken to be written at
 _NAME = re.compile(r"checkpoint-(\d+)-([0-9a-f]{16})\.safetensors")
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)[ -]?(s|m|h|steps?)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}

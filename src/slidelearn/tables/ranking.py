@@ -14,7 +14,7 @@ from slidelearn.prefetching import LINE, prefetch
 from slidelearn.rows import BIAS_INPUT, Rows
 from slidelearn.small_rows import SmallRows, dot_small
 from slidelearn.tables.buckets import Tables
-from slidelearn.tables.sketches import Asked, Sketches, cut_query, most_product
+from slidelearn.tables.sketches import PLANES, Asked, Sketches, cut_query, most_product
 
 __all__ = ["rank_buckets"]
 
@@ -114,7 +114,7 @@ def _rank_sketched(
 ) -> None:
     """Do the same, with rows of those only whose sketches say that they may be among the best."""
     keys, turned = np.empty(room, np.float32), np.empty(len(sketches.turn), np.float32)
-    planes = np.empty((4, len(turned) // 64), np.uint64)
+    planes = np.empty((PLANES, sketches.words.shape[1] - 2), np.uint64)
     towards = np.empty(len(sketches.centroids), np.float32)
     offsets, words = tables.offsets[0], sketches.words.reshape(-1)
     for i in range(len(probes)):

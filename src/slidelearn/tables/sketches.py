@@ -24,6 +24,7 @@ from slidelearn.small_rows import dot_small
 from slidelearn.tables.buckets import Tables
 
 __all__ = [
+    "PLANES",
     "SKETCHED",
     "Asked",
     "Sketches",
@@ -40,8 +41,8 @@ __all__ = [
 # 32 numbers, 1 to 2 % of the best that are kept were others, of 128 half a percent, the last ones.
 SKETCHED = 64
 _WORD = 64  # signs of a word
-_PLANES = 4  # bits of a number of a query
-_MOST = 2 ** (_PLANES - 1) - 1  # the largest such number
+PLANES = 4  # bits of a number of a query
+_MOST = 2 ** (PLANES - 1) - 1  # the largest such number
 _BLOCK = 4096  # neurons that are sketched at a time
 # By how many |query| an estimate is raised to what a product is at most, in units of what a sign
 # counts: 1.7 standard deviations. With 0.8 instead of 1.0, 0.2 % of the best of ten million rows
@@ -181,7 +182,7 @@ def cut_query(
     for j in range(len(row)):
         number = np.int64(np.rint(row[j] / step))
         total += number
-        for b in range(_PLANES):  # two's complement: the last one counts -8
+        for b in range(PLANES):  # two's complement: the last one counts -8
             planes[b, j >> 6] |= np.uint64((number >> b) & 1) << np.uint64(j & 63)
     slack = _SLACK * np.sqrt(dot_small(row, row))
     return np.float32(2) * step, slack - step * np.float32(total)
