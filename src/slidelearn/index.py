@@ -202,7 +202,9 @@ class NeuronIndex:
         n_probes = min(size.probes, family.n_buckets)
         probes = family.probes(vectors, n_probes, self.tables.filled)
         if self.rows is not None:
-            asked = None if self.centring is None else ask(vectors, self.centring)
+            asked = None
+            if self.sketches is not None and self.centring is not None:
+                asked = ask(vectors, self.centring)
             return rank_buckets(
                 self.tables, self.rows, probes, queries, size.limit, self.sketches, asked
             )
