@@ -3,7 +3,7 @@
 ``python -m benchmarks.predict MODEL TEST`` times single examples on one thread and batches on two,
 and prints precisions beside those of an exact scan. Then the rows of the output layer alone are
 searched for the largest inner products with the test examples' hidden vectors: by exact scans in
-float32 and int8, by slidelearn's tables with more and more probes, and by faiss, hnswlib and
+float32 and int8, by slidelearn's tables, further and further, and by faiss, hnswlib and
 usearch in an environment of their own. ``--planted N`` searches N planted rows of 128 numbers
 instead. Writes JSON, a table and a plot of recall@5 against queries a second, one thread.
 """
@@ -31,12 +31,12 @@ from slidelearn.metrics import report
 from slidelearn.model import Model
 from slidelearn.model_file import load_model
 from slidelearn.network import hidden_rows
-from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, sparse_rows
+from slidelearn.rows import BIAS_INPUT, dense_rows, sparse_rows
 from slidelearn.workers import Workers, single_blas
 
 _K = 5
 _SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
-_PROBES = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_REACHES = (1, 2, 3, 4, 4.5, 5, 6, 7, 8, 9, 10)  # standard deviations
 _MOST_CENTROIDS = 4096  # so that to rank them costs no more than to read some buckets
 _PRODUCTS = 2**26  # of rows and queries, held at a time: 256 MiB
 _RESCORED = 20  # neurons that are scored in full
@@ -170,8 +170,8 @@ def byte_scan(rows: np.ndarray) -> Search:
     return search
 
 
-def tables(rows: np.ndarray, queries: np.ndarray, at_once: int = 1) -> Iterator[tuple[int, Search]]:
-    """slidelearn's index, some queries a call: ranked by byte rows, the best scored in full.
+def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[float, Search]]:
+    """slidelearn's index: ranked by sketches and byte rows, the best scored in full.
 
     Centroids are centred on the queries that are asked later; of their answers it knows nothing.
     """
@@ -181,21 +181,19 @@ def tables(rows: np.ndarray, queries: np.ndarray, at_once: int = 1) -> Iterator[
         index.fit(rows, dense_rows(queries), workers)
     index.keep_rows(rows)
 
-    def search(probes: int) -> Search:
+    def search(reach: float) -> Search:
         def find(queries: np.ndarray) -> np.ndarray:
-            out = np.full((len(queries), _K), -1, np.int64)
-            for i in range(0, len(queries), at_once):
-                h: Rows = dense_rows(queries[i : i + at_once])
-                found = index.lookup(h, Lookup(probes, _RESCORED, 1, 0))
-                logits = np.empty(len(found.neurons), np.float32)
-                pair_logits(h, rows, found, logits)
-                keep_best(found.indptr, found.neurons, logits, out[i : i + at_once])
+            out, h = np.full((len(queries), _K), -1, np.int64), dense_rows(queries)
+            found = index.lookup(h, Lookup(1, _RESCORED, 1, 0, reach))
+            logits = np.empty(len(found.neurons), np.float32)
+            pair_logits(h, rows, found, logits)
+            keep_best(found.indptr, found.neurons, logits, out)
             return out
 
         return find
 
-    for probes in _PROBES:
-        yield probes, search(probes)
+    for reach in _REACHES:
+        yield reach, search(reach)
 
 
 def compare(
@@ -206,14 +204,14 @@ def compare(
     best = exact_best(rows, queries)
     results: list[dict[str, Any]] = []
     few, few_best = queries[:_SCANNED], best[:_SCANNED]
-    for name, settings, asked, right in (
-        ("exact float32", iter([(0, float_scan(rows))]), few, few_best),
-        ("exact int8", iter([(0, byte_scan(rows))]), few, few_best),
-        ("slidelearn", tables(rows, queries), queries, best),
-        ("slidelearn, 256 a call", tables(rows, queries, 256), queries, best),
+    for name, settings, asked, right, at_once in (
+        ("exact float32", iter([(0, float_scan(rows))]), few, few_best, 1),
+        ("exact int8", iter([(0, byte_scan(rows))]), few, few_best, 1),
+        ("slidelearn", tables(rows, queries), queries, best, 1),
+        ("slidelearn, 256 a call", tables(rows, queries), queries, best, 256),
     ):
         with single_blas():
-            for point in measure(name, settings, asked, right):
+            for point in measure(name, settings, asked, right, at_once):
                 results.append(point)
                 print(_row(point), flush=True)
     if peers:
@@ -235,7 +233,8 @@ def compare(
 def _row(point: dict[str, Any]) -> str:
     return (
         f"| {point['name']} | {point['setting']} | {point['recall']:.3f} | "
-        f"{point['per_second']:,.0f} | {point['build_seconds']:.1f} | {point['memory_mb']:.0f} |"
+        f"{point['per_second']:,.0f} | {point['p50_ms']:.3f}, {point['p99_ms']:.3f} | "
+        f"{point['build_seconds']:.1f} | {point['memory_mb']:.0f} |"
     )
 
 
@@ -267,7 +266,10 @@ def main() -> None:
             print(f"{what}: {value:.3f}")
         rows, queries = output_rows(model, options.test)
     peers = [peer for peer in options.peers.split(",") if peer]
-    print("| search | setting | recall@5 | queries/s | build s | MiB |\n|---|---|---|---|---|---|")
+    print(
+        "| search | setting | recall@5 | queries/s | ms p50, p99 | build s | MiB |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     results["search"] = compare(rows, queries, peers, options.work / f"nearest-{name}")
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"predict-{name}.json").write_text(json.dumps(results, indent=1))

@@ -46,6 +46,16 @@ def most_products(V, C, q, turn):
     return lengths[:, 0] * (C @ q + worth * (signs + np.linalg.norm(asked))) + last
 
 
+def promises(Q, C, radii, lengths, reach):
+    """What the buckets (n, C * S) of C directions and S lengths have at most for queries Q (n, d).
+
+    As far as some neuron is so many standard deviations better than its centroid.
+    """
+    most = Q @ C.T + reach * np.linalg.norm(Q, axis=1, keepdims=True) * radii
+    own = np.where(most[:, :, None] > 0, lengths, lengths[-1])
+    return (most[:, :, None] * own).reshape(len(Q), -1)
+
+
 # --- hash families
 
 

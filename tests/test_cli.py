@@ -378,7 +378,7 @@ def test_a_recall_may_be_asked_for(files, capsys):
     assert run("evaluate", folder, data, "--json", "--recall", 0.9) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["recall@5"] > 0.8
-    assert "times as far as by default" in err
+    assert "times as far as the settings say" in err
     assert run("predict", folder, data, "--recall", 0.9) == 0
     assert capsys.readouterr().out.count("\n") == 50
     assert run("inspect", folder) == 0

@@ -6,11 +6,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import naive
 from slidelearn.config import TableConfig
-from slidelearn.index import NeuronIndex
+from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.rows import BIAS_INPUT, dense_rows
-from slidelearn.tables import rank_buckets
+from slidelearn.tables.outlook import look_out, make_outline
 from slidelearn.tables.sketches import (
-    ask,
     cut_query,
     make_sketches,
     most_product,
@@ -65,10 +64,12 @@ def test_bounds_are_those_of_the_formula(d):
 
 def test_most_products_are_below_their_bounds_and_not_far():
     index, weight, queries = problem(2000, 128)
-    asked = ask(index.centring.queries(queries.matrix()[:, :-1]), index.centring)
+    outline = make_outline(index.family, index.tables)
+    asked = index.centring.queries(queries.matrix()[:, :-1])
+    outlook = look_out(asked, index.family, index.centring, outline)
     logits = (queries.matrix() @ weight.T)[:, index.tables.neurons[0]]
-    above = np.stack([bounds(index, index.sketches, query) for query in asked.vectors])
-    above += asked.shifts[:, None] - logits
+    above = np.stack([bounds(index, index.sketches, query) for query in asked])
+    above += outlook.shifts[:, None] - logits
     assert 0.9 < (above > 0).mean() < 0.99
     assert above.mean() < logits.std()
 
@@ -76,13 +77,10 @@ def test_most_products_are_below_their_bounds_and_not_far():
 @pytest.mark.parametrize("limit", [5, 50])
 def test_sketches_leave_the_best_to_read(limit):
     index, _, queries = problem(3000, 128)
-    asked = ask(index.centring.queries(queries.matrix()[:, :-1]), index.centring)
-    probes = np.tile(np.arange(index.family.n_buckets, dtype=np.int32), (30, 1, 1))
-    probes[0, 0, 2:] = -1
-    found, same = (
-        rank_buckets(index.tables, index.rows, probes, queries, limit, *sketched)
-        for sketched in ((), (index.sketches, asked))
-    )
+    size = Lookup(1, limit, 1, 0, reach=1000)
+    found = index.lookup(queries, size)
+    index.sketches = None
+    same = index.lookup(queries, size)
     assert_array_equal(found.indptr, same.indptr)
     kept = [np.isin(b, a).mean() for a, b in zip(*split(found, same), strict=True)]
     assert np.mean(kept) > 0.97
@@ -114,7 +112,7 @@ def test_turning_keeps_products():
 
 def test_what_a_file_holds_is_all_there_is():
     index, weight, _ = problem(40, 70)
-    again = open_sketches(index.sketches.words.copy(), index.family, index.seed)
+    again = open_sketches(index.sketches.words.copy(), index.seed)
     for one, other in zip(index.sketches, again, strict=True):
         assert_array_equal(one, other)
     with Workers(1) as workers:

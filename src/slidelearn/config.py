@@ -33,6 +33,8 @@ class TableConfig:
     limit: int = 8  # most neurons retrieved for an example while training; 0: no lookup then
     predict_probes: int | None = None  # buckets looked into in every table when predicting
     predict_limit: int = 512  # most neurons retrieved for an example when predicting
+    predict_reach: float = 5.0  # standard deviations that a search expects; see `Outlook`
+    predict_ranked: int = 16  # most neurons that a search keeps by rows beside the tables
     postings: int = 128  # labels that the wide path files under each feature
     usual: int = 32  # labels of the largest biases, for examples that find few there
     wide_limit: int = 16  # most labels retrieved through them while training
@@ -57,6 +59,7 @@ class TableConfig:
                 _check_range(field_.name, value, least, 2**31 - 1)
         _check_range("rebuild_decay", self.rebuild_decay, 0, 10)
         _check_range("max_drift", self.max_drift, 0, 1)
+        _check_range("predict_reach", self.predict_reach, 0, 1000)
 
     def directions_for(self, n_neurons: int) -> int:
         """Centroids for a layer of so many neurons."""
@@ -64,11 +67,9 @@ class TableConfig:
 
     @property
     def probed(self) -> tuple[int, int]:
-        """Buckets looked into in every table, in training and when predicting.
+        """Buckets looked into in every table, in training and when predicting without rows.
 
-        Buckets of centroids are small: of 44,658 labels of 96 dense features, 32, 64 and 128 of
-        them hold what makes P@1 12.4, 12.6 and 12.7 (exact 12.8) in 0.04, 0.07 and 0.08 ms, and
-        training with 4 of them, 16 or 64 leads to the same.
+        Buckets of centroids are small. Training with 4 of them, 16 or 64 leads to the same.
         """
         usual = (16, 128) if self.family == "centroids" else (4, 4)
         return self.probes or usual[0], self.predict_probes or usual[1]

@@ -23,7 +23,8 @@ from slidelearn.tables import (
     retrieve,
     update_tables,
 )
-from slidelearn.tables.sketches import SKETCHED, Sketches, ask, make_sketches
+from slidelearn.tables.outlook import Outline, look_out, make_outline
+from slidelearn.tables.sketches import SKETCHED, Sketches, make_sketches
 from slidelearn.workers import Workers, pieces
 
 __all__ = ["Lookup", "NeuronIndex", "Schedule"]
@@ -37,13 +38,15 @@ class Lookup(NamedTuple):
     """How much one lookup may find: probes per table, and neurons per example.
 
     ``wide_limit`` is of the wide path's tables. Where these find fewer than ``few``, the usual
-    labels are found too.
+    labels are found too. Where rows rank neurons, ``reach`` says how far a search goes, and not
+    ``probes``; see `rank_buckets`.
     """
 
     probes: int
     limit: int
     wide_limit: int
     few: int
+    reach: float = 0.0
 
 
 @dataclass
@@ -89,6 +92,7 @@ class NeuronIndex:
         # Copies in the order of the table, see `keep_rows`.
         self.rows: SmallRows | None = None
         self.sketches: Sketches | None = None
+        self._outline: Outline | None = None
         self.truncated = 0  # buckets larger than the cap that lookups met
         self._free: list[Workspace] = []
         self._lock = Lock()
@@ -179,7 +183,7 @@ class NeuronIndex:
 
     def drop_rows(self) -> None:
         """Forget what `keep_rows` has copied."""
-        self.rows = self.sketches = None
+        self.rows = self.sketches = self._outline = None
 
     def _codes(
         self, weight: NDArray[np.float32], neurons: NDArray[np.int64], workers: Workers
@@ -199,15 +203,15 @@ class NeuronIndex:
         assert self.tables is not None
         family = self._family()
         vectors = queries.csr() if self.centring is None else self.centring.queries(_dense(queries))
+        if self.rows is not None and self.centring is not None and isinstance(family, Centroids):
+            if self._outline is None:
+                self._outline = make_outline(family, self.tables)
+            outlook = look_out(vectors, family, self.centring, self._outline)
+            return rank_buckets(
+                self.tables, self.rows, self.sketches, queries, outlook, size.reach, size.limit
+            )
         n_probes = min(size.probes, family.n_buckets)
         probes = family.probes(vectors, n_probes, self.tables.filled)
-        if self.rows is not None:
-            asked = None
-            if self.sketches is not None and self.centring is not None:
-                asked = ask(vectors, self.centring)
-            return rank_buckets(
-                self.tables, self.rows, probes, queries, size.limit, self.sketches, asked
-            )
         with self._lock:
             workspace = self._free.pop() if self._free else make_workspace(self.tables)
         found = retrieve(
@@ -241,8 +245,16 @@ class NeuronIndex:
     def predict_size(self) -> Lookup:
         """What a lookup may find when predicting."""
         config = self.config
-        limit = config.predict_limit
-        return Lookup(config.probed[1], limit, config.predict_wide_limit, limit)
+        limit = few = config.predict_limit
+        if self.ranked:
+            limit = min(limit, config.predict_ranked)
+        reach = config.predict_reach
+        return Lookup(config.probed[1], limit, config.predict_wide_limit, few, reach)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether lookups rank neurons by rows beside the tables, and go as far as they must."""
+        return self.rows is not None and isinstance(self.family, Centroids)
 
     def _family(self) -> HashFamily:
         assert self.family is not None

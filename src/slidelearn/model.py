@@ -20,6 +20,9 @@ from slidelearn.workers import PIECE, Workers
 __all__ = ["Model", "prepare_features", "scale_rows"]
 
 
+_USUAL_RECALL = 0.99
+
+
 @dataclass
 class Model:
     """What training leaves behind and a model folder holds.
@@ -76,15 +79,31 @@ class Model:
         """Find the k best labels of every example X (n, d), canonical float32 CSR, unscaled.
 
         With a ``recall``, the search goes as far as it must to find that share of the exact top 5;
-        see `scale_for`.
+        see `scale_for`. Without, see `usual_scale`.
         """
-        scale = None if exact else 1.0 if recall is None else self.scale_for(recall)
+        scale = None
+        if not exact:
+            scale = self.usual_scale if recall is None else self.scale_for(recall)
         ready = self.prepare(X)
         n_threads = 1 if X.shape[0] <= PIECE else threads or self.config.n_threads
         with Workers(n_threads) as workers:
             return predict_topk(
                 self.network, ready, k, exact=scale is None, workers=workers, scale=scale or 1.0
             )
+
+    @property
+    def usual_scale(self) -> float:
+        """How far a search goes if nobody says: as the settings do, where features vote for labels.
+
+        What only an exact scan finds is no better there. Where logits alone decide, it is: a search
+        then goes as far as it must for a recall of 0.99, or as far as was tried.
+        """
+        index = self.network.indexes[-1]
+        if index is None or not index.ranked or self.network.postings is not None:
+            return 1.0
+        reaches = self.reaches
+        scale = choose_scale(reaches, _USUAL_RECALL)
+        return scale or (reaches[-1].scale if reaches else 1.0)
 
     def scale_for(self, recall: float) -> float | None:
         """How far a search must go for a recall, as a multiple; None where only a scan finds that.

@@ -238,7 +238,7 @@ def read_index(
     if f"{name}.sketches" in file and isinstance(index.family, Centroids):
         shape = n_neurons, n_words(size[1]) + 2
         words = file.take(f"{name}.sketches", np.int64, shape)
-        index.sketches = open_sketches(words, index.family, index.seed)
+        index.sketches = open_sketches(words, index.seed)
     return index
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.index import Lookup
+from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Pairs
 from slidelearn.memory import Worth, room_for_votes
 from slidelearn.network import Network, find_labels, hidden_rows
@@ -80,7 +80,7 @@ def search(
     cut = Cut(*(max(_scaled(size, scale), k) for size in sizes))
     if network.postings is None:  # which alone say something before logits are computed
         cut = cut._replace(logits=ALL.logits)
-    found = Retrieved(*score(_question(network, X, cut, scale), labels, scores))
+    found = Retrieved(*score(_question(network, X, cut, scale, k), labels, scores))
     return found.active
 
 
@@ -89,7 +89,7 @@ def _scaled(size: int, scale: float) -> int:
     return max(1, math.ceil(size * scale))
 
 
-def _question(network: Network, X: csr_matrix, cut: Cut, scale: float) -> Question:
+def _question(network: Network, X: csr_matrix, cut: Cut, scale: float, k: int = 0) -> Question:
     """Gather all that examples X (n, d) are asked with, so that one call of a kernel answers them.
 
     Hash tables of the output layer are looked up here, and before them the postings, since these
@@ -100,7 +100,7 @@ def _question(network: Network, X: csr_matrix, cut: Cut, scale: float) -> Questi
     index, output = network.indexes[-1], network.output
     assert index is not None
     alone = index.tables is None and network.postings is not None
-    size = Lookup(*(_scaled(part, scale) for part in index.predict_size))
+    size = _scaled_lookup(index, scale, k)
     if scale > 1:  # what goes further than usual finds the usual labels always
         size = size._replace(few=ALL.logits)
     if alone:
@@ -112,6 +112,21 @@ def _question(network: Network, X: csr_matrix, cut: Cut, scale: float) -> Questi
     neurons, sparse = Neurons(output.weight, output.small, output.bias), _sparse_scores(network)
     asked = network.memory, neurons, sparse, *strengths(network)
     return Question(x, h, found, more, postings, alone, size, *asked, cut, room(network))
+
+
+def _scaled_lookup(index: NeuronIndex, scale: float, k: int) -> Lookup:
+    """What may be found at a scale for the best k.
+
+    About twice as many neurons are within reach where that is a fifth longer. Twice as many as are
+    wanted are kept where bytes rank them, which may swap those that are nearly equal.
+    """
+    probes, limit, wide_limit, few, reach = index.predict_size
+    probes, limit, wide_limit, few = (
+        _scaled(part, scale) for part in (probes, limit, wide_limit, few)
+    )
+    if index.ranked:
+        limit = max(limit, 2 * k)
+    return Lookup(probes, limit, wide_limit, few, reach * scale**0.25)
 
 
 def _sparse_scores(network: Network) -> Sparse | None:

@@ -125,8 +125,8 @@ def note_reach(model: "Model", recall: float | None, *, exact: bool) -> None:
         console.print(f"no search finds {recall:g} of the exact top 5: every neuron is scored")
         return
     found = next(reach.checked for reach in model.reaches if reach.scale == scale)
-    console.print(f"searching {scale:g} times as far as by default, which found {found:.3f} of the "
-                  "exact top 5 of other training examples")  # fmt: skip
+    console.print(f"searching {scale:g} times as far as the settings say, which found {found:.3f} "
+                  "of the exact top 5 of other training examples")  # fmt: skip
 
 
 def _states_widths(path: Path) -> bool:

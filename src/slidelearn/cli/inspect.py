@@ -154,7 +154,7 @@ def _index_table(index: "NeuronIndex") -> "Table":
     rows.add_row("mean size of a neuron's bucket", f"{filled.mean_seen.mean():,.1f}")
     rows.add_row("largest buckets", largest)
     rows.add_row("most retrieved, training", f"{config.limit:,}")
-    rows.add_row("most retrieved, predicting", f"{config.predict_limit:,}")
+    rows.add_row("most retrieved, predicting", f"{index.predict_size.limit:,}")
     return rows
 
 

@@ -26,9 +26,7 @@ from slidelearn.tables.buckets import Tables
 __all__ = [
     "PLANES",
     "SKETCHED",
-    "Asked",
     "Sketches",
-    "ask",
     "cut_query",
     "make_sketches",
     "most_product",
@@ -62,24 +60,11 @@ class Sketches(NamedTuple):
         The same memory.
     turn : float32 array of shape (64 * n_words,)
         Signs that numbers are multiplied with before they are turned.
-    centroids : float32 array of shape (C, d + 1)
-        Of the buckets.
-    n_levels : int
-        Buckets of a centroid.
     """
 
     words: NDArray[np.int64]
     numbers: NDArray[np.float32]
     turn: NDArray[np.float32]
-    centroids: NDArray[np.float32]
-    n_levels: int
-
-
-class Asked(NamedTuple):
-    """Queries (n, d + 1) as the hash family takes them, and what their logits have more, (n,)."""
-
-    vectors: NDArray[np.float32]
-    shifts: NDArray[np.float32]
 
 
 def n_words(width: int) -> int:
@@ -99,7 +84,7 @@ def make_sketches(
     """Sketch the neurons (N, d + 1) of one table."""
     order, width = tables.neurons[0], weight.shape[1] - 1
     n_signs = _WORD * n_words(width)
-    sketches = open_sketches(np.zeros((len(order), n_signs // _WORD + 2), np.int64), family, seed)
+    sketches = open_sketches(np.zeros((len(order), n_signs // _WORD + 2), np.int64), seed)
     for start in range(0, len(order), _BLOCK):
         part = slice(start, start + _BLOCK)
         own = order[part]
@@ -120,17 +105,11 @@ def make_sketches(
     return sketches
 
 
-def open_sketches(words: NDArray[np.int64], family: Centroids, seed: int) -> Sketches:
+def open_sketches(words: NDArray[np.int64], seed: int) -> Sketches:
     """Complete what a file holds of sketches, (N, n_words + 2)."""
     rng = np.random.default_rng((seed, 1))
     turn = rng.choice(np.array([-1, 1], np.float32), _WORD * (words.shape[1] - 2))
-    return Sketches(words, words.view(np.float32), turn, family.centroids[0], family.n_levels)
-
-
-def ask(vectors: NDArray[np.float32], centring: Centring) -> Asked:
-    """Prepare queries (n, d + 1) that `Centring.queries` has made."""
-    shifts = vectors[:, :-1] @ centring.mean_w + np.float32(centring.mean_bias)
-    return Asked(vectors, shifts)
+    return Sketches(words, words.view(np.float32), turn)
 
 
 @njit(cache=True, nogil=True)
