@@ -51,6 +51,22 @@ def test_a_model_finds_what_it_is_asked_for(model):
             np.testing.assert_array_equal(top.labels, model.predict_topk(X, 5).labels)
 
 
+def test_where_logits_alone_decide_a_search_goes_far_enough_unless_somebody_says_otherwise(model):
+    X, _, _ = clusters(seed=1)
+    assert model.usual_scale == 1
+    alone = trained(wide=0, neighbours=0)
+    assert alone.network.postings is None
+    assert alone.usual_scale == alone.scale_for(0.99)
+    alone.facts["reaches"] = [[0.25, 0.9, 0.9], [2.0, 0.992, 0.98], [4.0, 1.0, 1.0]]
+    assert alone.usual_scale == 2
+    top, asked = alone.predict_topk(X, 5), alone.predict_topk(X, 5, recall=0.99)
+    np.testing.assert_array_equal(top.labels, asked.labels)
+    alone.facts["reaches"] = alone.facts["reaches"][:1]
+    assert alone.usual_scale == 0.25
+    alone.facts["reaches"] = []
+    assert alone.usual_scale == 1
+
+
 def test_where_no_search_finds_enough_every_neuron_is_scored():
     X, _, _ = clusters(seed=1)
     few = trained()

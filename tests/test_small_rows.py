@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from batches import random_features
@@ -8,6 +10,7 @@ from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Pairs, pair_logits, small_logits
 from slidelearn.rows import BIAS_INPUT, dense_rows, product, sparse_rows
 from slidelearn.small_rows import SMALL_TYPES, small_product, small_rows
+from slidelearn.tables import build_tables, rank_probed
 from slidelearn.workers import Workers
 
 
@@ -56,6 +59,27 @@ def test_products_of_small_rows_are_those_of_their_floats(dtype):
     got = np.empty((4, 5), np.float32)
     small_product(x, rows, got)
     assert_allclose(got, product(x, rows.floats(0, 7)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 60), st.integers(1, 6))
+@settings(deadline=None, max_examples=25)
+def test_ranking_finds_the_best_of_the_probed_buckets(seed, n_neurons, limit, n_probes):
+    rng, d, n_buckets = np.random.default_rng(seed), 5, 6
+    weight, h = weights(n_neurons, d + 1, seed), hidden(4, d, seed)
+    tables = build_tables(rng.integers(0, n_buckets, (n_neurons, 1), np.int32), n_buckets)
+    rows = small_rows(weight, "int8", neurons=True, order=tables.neurons[0])
+    probes = np.stack([rng.permutation(n_buckets)[:n_probes] for _ in range(4)])
+    probes = probes[:, None].astype(np.int32)
+    probes[rng.random(probes.shape) < 0.2] = -1
+    found = rank_probed(tables, rows, probes, h, limit)
+    exact = h.matrix() @ small_rows(weight, "int8", neurons=True).floats(0, n_neurons).T
+    for i in range(4):
+        near = np.flatnonzero(np.isin(tables.codes[:, 0], probes[i, 0]))
+        ref = near[np.argsort(-exact[i, near], kind="stable")][:limit]
+        got = found.neurons[found.indptr[i] : found.indptr[i + 1]]
+        assert (np.diff(got) > 0).all()
+        assert_allclose(np.sort(exact[i, got]), np.sort(exact[i, ref]), rtol=1e-5, atol=1e-6)
 
 
 def test_an_index_ranks_by_the_rows_that_it_keeps_until_neurons_move():

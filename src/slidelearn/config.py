@@ -67,7 +67,7 @@ class TableConfig:
 
     @property
     def probed(self) -> tuple[int, int]:
-        """Buckets looked into in every table, in training and when predicting without rows.
+        """Buckets looked into in every table, in training and when predicting without a reach.
 
         Buckets of centroids are small. Training with 4 of them, 16 or 64 leads to the same.
         """

@@ -20,6 +20,7 @@ from slidelearn.tables import (
     build_tables,
     make_workspace,
     rank_buckets,
+    rank_probed,
     retrieve,
     update_tables,
 )
@@ -38,8 +39,8 @@ class Lookup(NamedTuple):
     """How much one lookup may find: probes per table, and neurons per example.
 
     ``wide_limit`` is of the wide path's tables. Where these find fewer than ``few``, the usual
-    labels are found too. Where rows rank neurons, ``reach`` says how far a search goes, and not
-    ``probes``; see `rank_buckets`.
+    labels are found too. Where rows beside buckets of centroids rank neurons, ``reach`` says how
+    far a search goes, and not ``probes``; see `rank_buckets`.
     """
 
     probes: int
@@ -203,7 +204,8 @@ class NeuronIndex:
         assert self.tables is not None
         family = self._family()
         vectors = queries.csr() if self.centring is None else self.centring.queries(_dense(queries))
-        if self.rows is not None and self.centring is not None and isinstance(family, Centroids):
+        if self.rows is not None and isinstance(family, Centroids):
+            assert self.centring is not None
             if self._outline is None:
                 self._outline = make_outline(family, self.tables)
             outlook = look_out(vectors, family, self.centring, self._outline)
@@ -212,6 +214,8 @@ class NeuronIndex:
             )
         n_probes = min(size.probes, family.n_buckets)
         probes = family.probes(vectors, n_probes, self.tables.filled)
+        if self.rows is not None:
+            return rank_probed(self.tables, self.rows, probes, queries, size.limit)
         with self._lock:
             workspace = self._free.pop() if self._free else make_workspace(self.tables)
         found = retrieve(
@@ -253,7 +257,7 @@ class NeuronIndex:
 
     @property
     def ranked(self) -> bool:
-        """Whether lookups rank neurons by rows beside the tables, and go as far as they must."""
+        """Whether lookups go as far as they must, by what buckets promise."""
         return self.rows is not None and isinstance(self.family, Centroids)
 
     def _family(self) -> HashFamily:

@@ -1,7 +1,7 @@
 """Tables: codes -> buckets of neurons -> the neurons that an example retrieves."""
 
 from slidelearn.tables.buckets import Occupancy, Tables, build_tables, occupancy, update_tables
-from slidelearn.tables.ranking import rank_buckets
+from slidelearn.tables.ranking import rank_buckets, rank_probed
 from slidelearn.tables.retrieval import (
     STRATEGIES,
     Retrieved,
@@ -25,6 +25,7 @@ __all__ = [
     "make_workspace",
     "occupancy",
     "rank_buckets",
+    "rank_probed",
     "retrieve",
     "retrieve_one",
     "update_tables",

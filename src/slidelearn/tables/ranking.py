@@ -23,7 +23,7 @@ from slidelearn.tables.buckets import Tables
 from slidelearn.tables.outlook import Outline, Outlook
 from slidelearn.tables.sketches import PLANES, Sketches, cut_query, most_product
 
-__all__ = ["rank_buckets"]
+__all__ = ["rank_buckets", "rank_probed"]
 
 _FIRST = 2  # directions that are looked at first, for every neuron that is kept
 _AT_ONCE = 32  # spans, and rows, that are prefetched before the first of them is read
@@ -83,6 +83,60 @@ def rank_buckets(
     first = min(_FIRST * room, len(outlook.outline.starts))
     _rank(tables, rows, sketches, queries, outlook, first, np.float32(reach), room, indptr, neurons)
     return Pairs(indptr, neurons[: indptr[-1]])
+
+
+def rank_probed(
+    tables: Tables, rows: SmallRows, probes: NDArray[np.int32], queries: Rows, limit: int
+) -> Pairs:
+    """Do the same in buckets of other families, which promise nothing: in those that are probed.
+
+    Parameters
+    ----------
+    tables, rows, queries, limit
+        See `rank_buckets`.
+    probes : int32 array of shape (n, 1, P)
+        Distinct buckets; -1 is skipped.
+
+    Examples
+    --------
+    >>> from slidelearn.rows import dense_rows
+    >>> from slidelearn.small_rows import small_rows
+    >>> from slidelearn.tables import build_tables
+    >>> tables = build_tables(np.array([[1], [0], [1]], np.int32), n_buckets=2)
+    >>> weight = np.array([[1, 0], [9, 0], [2, 0]], np.float32)
+    >>> rows = small_rows(weight, "int8", neurons=True, order=tables.neurons[0])
+    >>> query = dense_rows(np.array([[1, BIAS_INPUT]], np.float32))
+    >>> rank_probed(tables, rows, np.array([[[1]]], np.int32), query, limit=1).neurons.tolist()
+    [2]
+    """
+    n, room = queries.n, min(limit, len(rows.scales))
+    indptr, neurons = np.zeros(n + 1, np.int64), np.empty(n * room, np.int32)
+    _rank_probed(tables, rows, probes, queries, room, indptr, neurons)
+    return Pairs(indptr, neurons[: indptr[-1]])
+
+
+@njit(cache=True, nogil=True)
+def _rank_probed(
+    tables: Tables,
+    rows: SmallRows,
+    probes: NDArray[np.int32],
+    queries: Rows,
+    room: int,
+    indptr: NDArray[np.int64],
+    neurons: NDArray[np.int32],
+) -> None:
+    """Fill the pairs: indptr (n + 1,) and neurons (n * room,)."""
+    keys = np.empty(room, np.float32)
+    for i in range(len(probes)):
+        vector = queries.values[queries.indptr[i] : queries.indptr[i + 1]]
+        best, kept = neurons[indptr[i] : indptr[i] + room], np.int64(0)
+        for bucket in probes[i, 0]:
+            if bucket < 0:
+                continue
+            for place in range(tables.offsets[0, bucket], tables.offsets[0, bucket + 1]):
+                kept = _offer_row(tables, rows, np.int64(place), vector, keys, best, kept)
+        best[:kept].sort()
+        indptr[i + 1] = indptr[i] + kept
 
 
 @njit(cache=True, nogil=True)
@@ -223,7 +277,7 @@ def _read(
     if sketches is None:
         for s in range(len(spans)):
             for place in range(spans[s, 0], spans[s, 1]):
-                kept = _offer_row(tables, rows, np.int64(place), query, keys, best, kept)
+                kept = _offer_row(tables, rows, np.int64(place), query.vector, keys, best, kept)
         return kept
     width, words = sketches.words.shape[1], sketches.words.reshape(-1)
     for s in range(len(spans)):
@@ -238,7 +292,7 @@ def _read(
         for p in range(n + 1):
             if n_held == _AT_ONCE or p == n:
                 for q in range(n_held):
-                    kept = _offer_row(tables, rows, held[q], query, keys, best, kept)
+                    kept = _offer_row(tables, rows, held[q], query.vector, keys, best, kept)
                 n_held = 0
             if p < n and (kept < len(keys) or not mosts[p] < keys[0]):
                 _prefetch_row(tables, rows, places[p])
@@ -281,13 +335,13 @@ def _offer_row(
     tables: Tables,
     rows: SmallRows,
     place: np.int64,
-    query: _Query,
+    vector: NDArray[np.float32],
     keys: NDArray[np.float32],
     best: NDArray[np.int32],
     kept: np.int64,
 ) -> np.int64:
     """Offer the neuron at a place to those kept, by its logit; returns how many there are then."""
-    logit = rows.scales[place] * dot_small(rows.values[place], query.vector)
+    logit = rows.scales[place] * dot_small(rows.values[place], vector)
     logit += BIAS_INPUT * rows.bias[place]
     if kept < len(keys) or logit >= keys[0]:
         kept = offer(keys, best, kept, logit, np.int64(tables.neurons[0, place]))
