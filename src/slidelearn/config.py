@@ -33,7 +33,7 @@ class TableConfig:
     limit: int = 8  # most neurons retrieved for an example while training; 0: no lookup then
     predict_probes: int | None = None  # buckets looked into in every table when predicting
     predict_limit: int = 512  # most neurons retrieved for an example when predicting
-    predict_reach: float = 5.0  # standard deviations that a search expects; see `Outlook`
+    predict_reach: float = 5.0  # how far a search goes; see `rank_buckets`
     predict_ranked: int = 16  # most neurons that a search keeps by rows beside the tables
     postings: int = 128  # labels that the wide path files under each feature
     usual: int = 32  # labels of the largest biases, for examples that find few there

@@ -1,4 +1,4 @@
-"""Outlook: what the buckets of centroids promise to queries, and how far a search follows that."""
+"""Outlook: what the buckets of centroids promise to queries, for a search to follow."""
 
 from typing import NamedTuple
 
