@@ -54,7 +54,7 @@ def deep_best(model: Model, h: Rows) -> np.ndarray:
 def measure(index: NeuronIndex, h: Rows, best: np.ndarray, probes: int) -> dict[str, float]:
     """Recall of the best neurons, share of neurons seen and time of a lookup."""
     began = time.perf_counter()
-    found = index.lookup(h, Lookup(probes, 2**31 - 1, 1, 0))
+    found = index.lookup(h, Lookup(probes, 2**31 - 1, 1, 1, 0))
     seconds = time.perf_counter() - began
     hit = sum(
         len(np.intersect1d(best[i], found.neurons[found.indptr[i] : found.indptr[i + 1]]))

@@ -184,7 +184,7 @@ def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[float, Searc
     def search(reach: float) -> Search:
         def find(queries: np.ndarray) -> np.ndarray:
             out, h = np.full((len(queries), _K), -1, np.int64), dense_rows(queries)
-            found = index.lookup(h, Lookup(1, _RESCORED, 1, 0, reach))
+            found = index.lookup(h, Lookup(1, _RESCORED, 1, 1, 0, reach))
             logits = np.empty(len(found.neurons), np.float32)
             pair_logits(h, rows, found, logits)
             keep_best(found.indptr, found.neurons, logits, out)

@@ -52,6 +52,7 @@ def test_best_labels_of_the_largest_weights(seed, size, limit, equal):
     for feature in range(D):
         own = slice(*postings.indptr[feature : feature + 2])
         assert sorted(postings.labels[own]) == sorted(filed[feature])
+        assert (np.diff(postings.weights[own]) <= 0).all()
     found, weights = best_labels(sparse_rows(X), postings, limit, D, zeros(N_LABELS))
     assert_allclose(weights, (scores + bias)[owners(found), found.neurons], rtol=1e-5, atol=1e-5)
     for i, got in enumerate(np.split(found.neurons, found.indptr[1:-1])):
@@ -60,6 +61,19 @@ def test_best_labels_of_the_largest_weights(seed, size, limit, equal):
         best = reached[np.argsort(-total[reached], kind="stable")][:limit]
         assert len(set(got)) == len(got) == len(best)
         assert_allclose(np.sort(total[got]), np.sort(total[best]), rtol=1e-5, atol=1e-5)
+
+
+@given(st.integers(0, 50), st.integers(1, N_LABELS + 1))
+@settings(deadline=None, max_examples=25)
+def test_the_first_labels_of_buckets_are_those_of_smaller_ones(seed, cap):
+    X, wide, bias = make_problem(seed)
+    wide.weights[:] = np.random.default_rng(seed).permutation(len(wide.weights)) + 1  # no ties
+    whole, small = (make_postings(wide, D, size, bias) for size in (N_LABELS, cap))
+    x, scratch = sparse_rows(X), zeros(N_LABELS)
+    got, weights = best_labels(x, whole, 4, D, scratch, cap=cap)
+    expected, expected_weights = best_labels(x, small, 4, D, scratch)
+    np.testing.assert_array_equal(got.neurons, expected.neurons)
+    np.testing.assert_array_equal(weights, expected_weights)
 
 
 @pytest.mark.nojit

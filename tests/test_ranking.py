@@ -32,7 +32,7 @@ def problem(n_neurons, d, n_buckets=6, seed=0, shift=0.0):
 
 def look(index, queries, limit, reach):
     """The neurons of every query."""
-    found = index.lookup(dense_rows(queries), Lookup(1, limit, 1, 0, reach))
+    found = index.lookup(dense_rows(queries), Lookup(1, limit, 1, 1, 0, reach))
     return np.split(found.neurons, found.indptr[1:-1])
 
 

@@ -77,7 +77,7 @@ def test_most_products_are_below_their_bounds_and_not_far():
 @pytest.mark.parametrize("limit", [5, 50])
 def test_sketches_leave_the_best_to_read(limit):
     index, _, queries = problem(3000, 128)
-    size = Lookup(1, limit, 1, 0, reach=1000)
+    size = Lookup(1, limit, 1, 1, 0, reach=1000)
     found = index.lookup(queries, size)
     index.sketches = None
     same = index.lookup(queries, size)

@@ -85,7 +85,7 @@ def test_ranking_finds_the_best_of_the_probed_buckets(seed, n_neurons, limit, n_
 def test_an_index_ranks_by_the_rows_that_it_keeps_until_neurons_move():
     weight, h = weights(500, 9), hidden(20, 8)
     index = NeuronIndex(TableConfig(n_buckets=8), seed=0)
-    size = Lookup(probes=1, limit=5, wide_limit=1, few=0, reach=1000)
+    size = Lookup(probes=1, limit=5, wide_cap=1, wide_limit=1, few=0, reach=1000)
     exact = np.argsort(-(h.matrix() @ weight.T), axis=1)[:, :5]
     with Workers(1) as workers:
         index.fit(weight, h, workers)
@@ -106,4 +106,4 @@ def test_several_tables_keep_no_rows():
         index.fit(weight, h, workers)
     index.keep_rows(weight)
     assert index.rows is None
-    assert len(index.lookup(h, Lookup(4, 50, 1, 0)).neurons)
+    assert len(index.lookup(h, Lookup(4, 50, 1, 1, 0)).neurons)

@@ -38,13 +38,14 @@ _DRIFT_SAMPLE = 1024  # moved neurons that tell how far all have drifted
 class Lookup(NamedTuple):
     """How much one lookup may find: probes per table, and neurons per example.
 
-    ``wide_limit`` is of the wide path's tables. Where these find fewer than ``few``, the usual
-    labels are found too. Where rows beside buckets of centroids rank neurons, ``reach`` says how
+    ``wide_cap`` and ``wide_limit`` are of the wide path's tables: labels read from a bucket, and
+    found. Where these find fewer than ``few``, the usual labels are found too. Where rows beside buckets of centroids rank neurons, ``reach`` says how
     far a search goes, and not ``probes``; see `rank_buckets`.
     """
 
     probes: int
     limit: int
+    wide_cap: int
     wide_limit: int
     few: int
     reach: float = 0.0
@@ -243,7 +244,8 @@ class NeuronIndex:
     def train_size(self) -> Lookup:
         """What a lookup may find in training."""
         config = self.config
-        return Lookup(config.probed[0], config.limit, config.wide_limit, config.limit)
+        wide = config.wide_cap, config.wide_limit
+        return Lookup(config.probed[0], config.limit, *wide, config.limit)
 
     @property
     def predict_size(self) -> Lookup:
@@ -253,7 +255,8 @@ class NeuronIndex:
         if self.ranked:
             limit = min(limit, config.predict_ranked)
         reach = config.predict_reach
-        return Lookup(config.probed[1], limit, config.predict_wide_limit, few, reach)
+        wide = config.predict_wide_cap, config.predict_wide_limit
+        return Lookup(config.probed[1], limit, *wide, few, reach)
 
     @property
     def ranked(self) -> bool:

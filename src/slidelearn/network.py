@@ -215,7 +215,8 @@ def find_labels(
         found = Found(none, np.empty(0, np.float32))
     else:
         scratch = zeros(network.n_labels)
-        found = best_labels(x, postings, size.wide_limit, x.width, scratch, size.few)
+        sizes = size.few, size.wide_cap
+        found = best_labels(x, postings, size.wide_limit, x.width, scratch, *sizes)
     indptr, neurons = np.zeros(h.n + 1, np.int64), np.empty(0, np.int32)
     if index.tables is None:
         return found, Pairs(indptr, neurons)

@@ -15,7 +15,7 @@ from slidelearn.workers import Workers
 
 __all__ = ["Reach", "check_recall", "choose_scale", "measure_reaches"]
 
-_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_SCALES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 _ENOUGH = 0.999  # recall from which on nothing further is tried
 
 
@@ -40,9 +40,12 @@ class Reach(NamedTuple):
 def measure_reaches(
     network: Network, X: csr_matrix, exact: NDArray[np.int64], workers: Workers
 ) -> list[Reach]:
-    """Measure what searches find of the exact top k (n, k) of examples X (n, d), scaled.
+    """Measure what searches of examples X (n, d) find of the exact top k, scaled.
 
-    Every other example is for choosing, the rest for checking.
+    Every other example is for choosing, the rest for checking. Exact tops (m, k) of the first m
+    examples, m <= n, tell what the furthest search finds of them, and that what others find of it:
+    256 of them alone, of which only half choose, left a recall of 0.99 open by 0.01, and 2,048
+    would be scanned for as long as a tenth of the training takes.
 
     Returns
     -------
@@ -50,9 +53,17 @@ def measure_reaches(
         The least scale first; no more of them once enough is found.
     """
     k, reaches = exact.shape[1], list[Reach]()
+
+    def find(scale: float) -> NDArray[np.int64]:
+        return predict_topk(network, X, k, exact=False, workers=workers, scale=scale).labels
+
+    furthest = find(_SCALES[-1])
+    of_exact = [recall_at_k(furthest[: len(exact)][i::2], exact[i::2], k) for i in (0, 1)]
     for scale in _SCALES:
-        found = predict_topk(network, X, k, exact=False, workers=workers, scale=scale).labels
-        recall, checked = (recall_at_k(found[i::2], exact[i::2], k) for i in (0, 1))
+        found = furthest if scale == _SCALES[-1] else find(scale)
+        recall, checked = (
+            of_exact[i] * recall_at_k(found[i::2], furthest[i::2], k) for i in (0, 1)
+        )
         reaches.append(Reach(scale, recall, checked))
         if min(recall, checked) >= _ENOUGH:
             break

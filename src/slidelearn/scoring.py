@@ -127,7 +127,8 @@ def score(asked: Question, labels: NDArray[np.int64], scores: NDArray[np.float32
     check_room(scratch, len(asked.output.bias))
     found, size = asked.found, asked.size
     if asked.with_postings:
-        found = best_labels(x, asked.postings, size.wide_limit, x.width, scratch, size.few)
+        few, cap = size.few, size.wide_cap
+        found = best_labels(x, asked.postings, size.wide_limit, x.width, scratch, few, cap)
     votes = _votes(x, asked.memory, scratch)
     pairs = unite(unite(found.pairs, asked.more), votes.pairs)
     shares, twins = place_votes(votes, pairs)

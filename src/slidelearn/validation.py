@@ -21,6 +21,7 @@ from slidelearn.workers import Workers
 __all__ = ["SAMPLE", "Check", "make_check"]
 
 SAMPLE = 256  # examples that recall@5 of the index is measured on
+_SEARCHED = 2048  # that tell how far searches must go
 _K = 5  # labels that metrics and recall look at
 _SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
 _METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
@@ -48,13 +49,15 @@ class Check(NamedTuple):
         if self.Y is None and not hashed:
             return {}, []
         X = prepare_features(self.X, trainer.config, network.feature_weights)
-        exact = predict_topk(network, X, _K, exact=True, workers=workers).labels
+        sample = slice_rows(X, 0, SAMPLE)
+        scanned = sample if self.Y is None else X
+        exact = predict_topk(network, scanned, _K, exact=True, workers=workers).labels
         measured: dict[str, float] = {}
         reaches: list[Reach] = []
         if hashed:
-            sample = slice_rows(X, 0, SAMPLE)
             if last:
-                reaches = measure_reaches(network, sample, exact[:SAMPLE], workers)
+                searched = slice_rows(X, 0, _SEARCHED)
+                reaches = measure_reaches(network, searched, exact[:SAMPLE], workers)
             found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
             measured["recall@5"] = recall_at_k(found, exact[:SAMPLE], _K)
         if self.Y is not None:
@@ -68,7 +71,7 @@ def make_check(
 ) -> Check:
     """Choose what to measure: the validation examples, or a fixed sample of the training data."""
     if valid is None:
-        X = take_rows(data.X, _sample(data.X.shape[0], SAMPLE, config.seed))
+        X = take_rows(data.X, _sample(data.X.shape[0], _SEARCHED, config.seed))
         return Check(X, None, weights)
     valid = check_dataset(valid)
     if valid.X.shape[0] == 0:
@@ -85,5 +88,5 @@ def make_check(
 
 
 def _sample(n: int, size: int, seed: int) -> NDArray[np.int64]:
-    """At most ``size`` of n rows, ascending."""
-    return np.sort(np.random.default_rng(seed).choice(n, min(n, size), replace=False))
+    """At most ``size`` of n rows, in random order, so that the first are a sample, too."""
+    return np.random.default_rng(seed).choice(n, min(n, size), replace=False)
