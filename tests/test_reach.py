@@ -9,8 +9,10 @@ from slidelearn.errors import ConfigError, ModelError
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.metrics import recall_at_k
 from slidelearn.model_file import load_model, save_model
-from slidelearn.reach import Reach, choose_scale
+from slidelearn.predicting import predict_topk
+from slidelearn.reach import DEEPEST, Reach, choose_reach, measure_reaches, reaches_for
 from slidelearn.validation import SAMPLE
+from slidelearn.workers import Workers
 
 # So little is found by default that there is something to search for.
 TABLES = {"predict_wide_limit": 8, "predict_limit": 4, "predict_logits": 8, "predict_scores": 6}
@@ -28,13 +30,32 @@ def model():
 
 
 def test_searches_that_go_further_find_more(model):
-    scales = [reach.scale for reach in model.reaches]
-    found = [reach.recall for reach in model.reaches]
-    assert scales == sorted(scales)
-    assert scales[0] < 1 < scales[-1]
-    assert (np.diff(found) >= -0.02).all()
-    assert found[-1] > found[0] + 0.05
-    assert all(abs(reach.recall - reach.checked) < 0.1 for reach in model.reaches)
+    for k in (5, 20, 40):
+        reaches = reaches_for(model.reaches, k)
+        assert {reach.k for reach in reaches} == {k}
+        scales = [reach.scale for reach in reaches]
+        found = [reach.recall for reach in reaches]
+        assert scales == sorted(scales)
+        assert scales[0] < 1 < scales[-1]
+        assert (np.diff(found) >= -0.02).all()
+        assert found[-1] > found[0] + 0.05
+        assert all(abs(reach.recall - reach.checked) < 0.1 for reach in reaches)
+
+
+def test_what_the_furthest_search_finds_of_few_tells_what_others_find_of_many(model):
+    network, n = model.network, 400
+    X = model.prepare(clusters(seed=2)[0][:n])
+    with Workers(1) as workers:
+        exact = predict_topk(network, X, DEEPEST, exact=True, workers=workers).labels
+        few = measure_reaches(network, X, exact[:40], workers)
+        many = measure_reaches(network, X, exact, workers)
+        for reach in few:
+            k = int(reach.k)
+            top = predict_topk(network, X, k, exact=False, workers=workers, scale=reach.scale)
+            shown = slice(max(40, n * 5 // k))
+            found = recall_at_k(top.labels[shown], exact[shown], k)
+            assert abs((reach.recall + reach.checked) / 2 - found) < 0.03
+    assert [reach[::3] for reach in many][:3] == [reach[::3] for reach in few][:3]
 
 
 def test_a_model_finds_what_it_is_asked_for(model):
@@ -42,42 +63,46 @@ def test_a_model_finds_what_it_is_asked_for(model):
     exact = model.predict_topk(X, 5, exact=True)
     before = 0
     for recall in (0.5, 0.9, 0.99):
-        scale = model.scale_for(recall)
+        reach = model.reach_for(recall)
         top = model.predict_topk(X, 5, recall=recall)
         assert recall_at_k(top.labels, exact.labels, 5) > recall - 0.1
         assert top.active >= before
         before = top.active
-        if scale == 1:
+        if reach is not None and reach.scale == 1:
             np.testing.assert_array_equal(top.labels, model.predict_topk(X, 5).labels)
 
 
 def test_where_logits_alone_decide_a_search_goes_far_enough_unless_somebody_says_otherwise(model):
     X, _, _ = clusters(seed=1)
-    assert model.usual_scale == 1
+    assert [model.usual_scale(k) for k in (1, 5, 20, 30)] == [1, 1, 1, 1.5]
     alone = trained(wide=0, neighbours=0)
     assert alone.network.postings is None
-    assert alone.usual_scale == alone.scale_for(0.99)
+    assert alone.usual_scale(5) == alone.reach_for(0.99).scale
     alone.facts["reaches"] = [[0.25, 0.9, 0.9], [2.0, 0.992, 0.98], [4.0, 1.0, 1.0]]
-    assert alone.usual_scale == 2
+    assert alone.usual_scale(5) == alone.usual_scale(50) == 2
+    alone.facts["reaches"].append([8.0, 1.0, 1.0, 20])
+    assert [alone.usual_scale(k) for k in (5, 6, 20, 50)] == [2, 8, 8, 8]
+    alone.facts["reaches"].pop()
     top, asked = alone.predict_topk(X, 5), alone.predict_topk(X, 5, recall=0.99)
     np.testing.assert_array_equal(top.labels, asked.labels)
     alone.facts["reaches"] = alone.facts["reaches"][:1]
-    assert alone.usual_scale == 0.25
+    assert alone.usual_scale(5) == 0.25
     alone.facts["reaches"] = []
-    assert alone.usual_scale == 1
+    assert alone.usual_scale(5) == 1
 
 
 def test_where_no_search_finds_enough_every_neuron_is_scored():
     X, _, _ = clusters(seed=1)
     few = trained()
     few.facts["reaches"] = [[0.25, 0.5, 0.5]]
-    assert few.scale_for(0.6) is None
+    assert few.reach_for(0.6) is few.reach_for(0.4, k=6) is None
+    assert few.reach_for(0.4) == Reach(0.25, 0.5, 0.5, 5)
     top, exact = few.predict_topk(X, 5, recall=0.6), few.predict_topk(X, 5, exact=True)
     np.testing.assert_array_equal(top.labels, exact.labels)
     assert top.active == exact.active
     whole = trained(tail=1000, wide=0)
     assert whole.reaches == []
-    assert whole.scale_for(0.9) is None
+    assert whole.reach_for(0.9) is None
 
 
 def test_a_model_that_grows_is_measured_again_once_it_has_grown_by_a_tenth():
@@ -104,7 +129,7 @@ def test_an_older_model_that_was_never_measured_is_when_it_goes_on():
 @pytest.mark.parametrize("recall", [0, -0.5, 1.01, float("nan")])
 def test_what_is_no_recall(model, recall):
     with pytest.raises(ConfigError, match="ask for a share above 0"):
-        model.scale_for(recall)
+        model.reach_for(recall)
 
 
 def test_reaches_are_saved_and_checked(model, tmp_path):
@@ -113,15 +138,15 @@ def test_reaches_are_saved_and_checked(model, tmp_path):
     assert loaded.reaches == model.reaches
     loaded.facts["reaches"] = [["far"]]
     with pytest.raises(ModelError, match="are damaged"):
-        loaded.scale_for(0.9)
+        loaded.reach_for(0.9)
     loaded.facts.pop("reaches")
     with pytest.raises(ConfigError, match="was not measured"):
-        loaded.scale_for(0.9)
+        loaded.reach_for(0.9)
 
 
 def test_the_least_scale_that_is_enough():
     reaches = [Reach(0.5, 0.7, 0.99), Reach(1, 0.9, 0.9), Reach(2, 0.9, 0.95)]
-    assert choose_scale(reaches, 0.7) == 0.5
-    assert choose_scale(reaches, 0.71) == 1
-    assert choose_scale(reaches, 0.91) is None
-    assert choose_scale([], 0.5) is None
+    assert choose_reach(reaches, 0.7) == reaches[0]
+    assert choose_reach(reaches, 0.71) == reaches[1]
+    assert choose_reach(reaches, 0.91) is None
+    assert choose_reach([], 0.5) is None

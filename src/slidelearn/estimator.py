@@ -199,8 +199,9 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
         exact : bool
             Score every label; by default only those that the hash tables find, if there are any.
         recall : float, optional
-            Share of the exact top 5 that a search must find, such as 0.99: it goes as far as that
-            takes, as measured after training, and scores every label if no search finds as much.
+            Share of the exact top k that a search must find, such as 0.99: it goes as far as that
+            takes, as measured after training, and scores every label if no search finds as much or
+            k is above 100.
 
         Returns
         -------

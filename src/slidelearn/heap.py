@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["heapify", "insert", "offer", "sink"]
+__all__ = ["heapify", "insert", "offer", "rank", "sink"]
 
 
 @njit(cache=True, nogil=True)
@@ -85,6 +85,16 @@ def heapify(keys: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
     """Put ids in the order of a heap, in place: the smallest key on top."""
     for size in range(len(keys)):
         _rise(keys, labels, np.int64(size), keys[size], np.int64(labels[size]))
+
+
+@njit(cache=True, nogil=True)
+def rank(keys: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
+    """Put ids in the order of their keys, in place: the largest first, the smaller id of equals."""
+    heapify(keys, labels)
+    for size in range(len(keys) - 1, 0, -1):
+        key, label = keys[size], labels[size]
+        keys[size], labels[size] = keys[0], labels[0]
+        sink(keys, labels, np.int64(size), key, np.int64(label))
 
 
 @njit(cache=True, nogil=True)

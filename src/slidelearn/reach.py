@@ -1,22 +1,27 @@
 """Reach: how far a search goes to find as much of the exact top as somebody asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.csr import slice_rows
 from slidelearn.errors import ConfigError
 from slidelearn.metrics import recall_at_k
 from slidelearn.network import Network
 from slidelearn.predicting import predict_topk
 from slidelearn.workers import Workers
 
-__all__ = ["Reach", "check_recall", "choose_scale", "measure_reaches"]
+__all__ = ["DEEPEST", "Reach", "check_recall", "choose_reach", "measure_reaches", "reaches_for"]
 
-_SCALES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
-_ENOUGH = 0.999  # recall from which on nothing further is tried
+_SCALES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 16.0, 32.0)
+_FAR = _SCALES.index(8.0)  # what is tried first as the furthest
+_FAR_ENOUGH = 0.995  # recall from which on nothing further is the furthest
+_ENOUGH = 0.999  # and nothing further is tried
+DEEPEST = 100  # places of an exact top that are compared
+_DEPTHS = (5, 20, DEEPEST)
 
 
 class Reach(NamedTuple):
@@ -30,56 +35,85 @@ class Reach(NamedTuple):
         Share of the exact top that is found, by which scales are chosen.
     checked : float
         The same on other examples.
+    k : float
+        Places of that top.
     """
 
     scale: float
     recall: float
     checked: float
+    k: float = 5.0
 
 
 def measure_reaches(
     network: Network, X: csr_matrix, exact: NDArray[np.int64], workers: Workers
 ) -> list[Reach]:
-    """Measure what searches of examples X (n, d) find of the exact top k, scaled.
+    """Measure what searches of examples X (n, d) find of the exact top 5, 20 and 100, scaled.
 
-    Every other example is for choosing, the rest for checking. Exact tops (m, k) of the first m
+    Every other example is for choosing, the rest for checking. Exact tops (m, 100) of the first m
     examples, m <= n, tell what the furthest search finds of them, and that what others find of it:
-    256 of them alone, of which only half choose, left a recall of 0.99 open by 0.01, and 2,048
-    would be scanned for as long as a tenth of the training takes.
+    256 of them alone, of which only half choose, left a recall@5 of 0.99 open by 0.01, and a
+    thousand would be scanned for as long as a tenth of the training takes.
 
     Returns
     -------
     list of Reach
-        The least scale first; no more of them once enough is found.
+        By places, then the least scale first; no more of them once enough is found.
     """
-    k, reaches = exact.shape[1], list[Reach]()
+    depths = sorted({min(k, network.n_labels) for k in _DEPTHS})
+    return [reach for k in depths for reach in _measure(network, X, exact, k, workers)]
+
+
+def _measure(
+    network: Network, X: csr_matrix, exact: NDArray[np.int64], k: int, workers: Workers
+) -> Iterator[Reach]:
+    """Measure what is found of the exact top k; more places take fewer examples."""
+    X = slice_rows(X, 0, max(len(exact), X.shape[0] * _DEPTHS[0] // k))
 
     def find(scale: float) -> NDArray[np.int64]:
         return predict_topk(network, X, k, exact=False, workers=workers, scale=scale).labels
 
-    furthest = find(_SCALES[-1])
-    of_exact = [recall_at_k(furthest[: len(exact)][i::2], exact[i::2], k) for i in (0, 1)]
-    for scale in _SCALES:
-        found = furthest if scale == _SCALES[-1] else find(scale)
-        recall, checked = (
-            of_exact[i] * recall_at_k(found[i::2], furthest[i::2], k) for i in (0, 1)
-        )
-        reaches.append(Reach(scale, recall, checked))
-        if min(recall, checked) >= _ENOUGH:
+    for last in range(_FAR, len(_SCALES)):
+        furthest = find(_SCALES[last])
+        share = _halves(furthest[: len(exact)], exact, k)
+        if min(share) >= _FAR_ENOUGH:
             break
-    return reaches
+    for scale in _SCALES[: last + 1]:
+        found = furthest if scale == _SCALES[last] else find(scale)
+        recall, checked = share * _halves(found, furthest, k)
+        yield Reach(scale, float(recall), float(checked), k)
+        if min(recall, checked) >= _ENOUGH:
+            return
 
 
-def choose_scale(reaches: Sequence[Reach], recall: float) -> float | None:
-    """Choose the least scale that finds so much; None if no one does.
+def _halves(found: NDArray[np.int64], best: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Recall of the best k, (n, k or more), on every other example, and on the rest: (2,)."""
+    return np.array([recall_at_k(found[i::2], best[i::2], k) for i in (0, 1)])
+
+
+def reaches_for(reaches: Sequence[Reach], k: int) -> list[Reach]:
+    """Those measured for k places, or for the least number above that; none if there are none.
+
+    Examples
+    --------
+    >>> reaches = [Reach(1.0, 0.95, 0.95, 5), Reach(1.0, 0.9, 0.9, 20)]
+    >>> [[reach.k for reach in reaches_for(reaches, k)] for k in (1, 6, 21)]
+    [[5], [20], []]
+    """
+    least = min((reach.k for reach in reaches if reach.k >= k), default=None)
+    return [reach for reach in reaches if reach.k == least]
+
+
+def choose_reach(reaches: Sequence[Reach], recall: float) -> Reach | None:
+    """Choose the first that finds so much; None if no one does.
 
     Examples
     --------
     >>> reaches = [Reach(0.5, 0.8, 0.8), Reach(1.0, 0.95, 0.94)]
-    >>> choose_scale(reaches, 0.9), choose_scale(reaches, 0.99)
+    >>> choose_reach(reaches, 0.9).scale, choose_reach(reaches, 0.99)
     (1.0, None)
     """
-    return next((reach.scale for reach in reaches if reach.recall >= recall), None)
+    return next((reach for reach in reaches if reach.recall >= recall), None)
 
 
 def check_recall(recall: float) -> None:

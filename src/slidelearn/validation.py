@@ -14,14 +14,14 @@ from slidelearn.errors import DataError
 from slidelearn.metrics import recall_at_k, report
 from slidelearn.model import prepare_features
 from slidelearn.predicting import predict_topk
-from slidelearn.reach import Reach, measure_reaches
+from slidelearn.reach import DEEPEST, Reach, measure_reaches
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
 
 __all__ = ["SAMPLE", "Check", "make_check"]
 
 SAMPLE = 256  # examples that recall@5 of the index is measured on
-_SEARCHED = 2048  # that tell how far searches must go
+_SEARCHED = 1024  # that tell how far searches must go
 _K = 5  # labels that metrics and recall look at
 _SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
 _METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
@@ -50,8 +50,8 @@ class Check(NamedTuple):
             return {}, []
         X = prepare_features(self.X, trainer.config, network.feature_weights)
         sample = slice_rows(X, 0, SAMPLE)
-        scanned = sample if self.Y is None else X
-        exact = predict_topk(network, scanned, _K, exact=True, workers=workers).labels
+        scanned, depth = sample if self.Y is None else X, DEEPEST if last and hashed else _K
+        exact = predict_topk(network, scanned, depth, exact=True, workers=workers).labels
         measured: dict[str, float] = {}
         reaches: list[Reach] = []
         if hashed:
@@ -61,7 +61,7 @@ class Check(NamedTuple):
             found = predict_topk(network, sample, _K, exact=False, workers=workers).labels
             measured["recall@5"] = recall_at_k(found, exact[:SAMPLE], _K)
         if self.Y is not None:
-            scores = report(exact, self.Y, self.inverse_propensity)
+            scores = report(exact[:, :_K], self.Y, self.inverse_propensity)
             measured |= {name: scores[name] for name in _METRICS} | {"n_valid": len(exact)}
         return measured, reaches
 

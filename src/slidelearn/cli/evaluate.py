@@ -33,7 +33,7 @@ def evaluate(
     from slidelearn.model_file import load_model
 
     model = load_model(folder)
-    note_reach(model, recall, exact=exact)
+    note_reach(model, recall, max(_KS), exact=exact)
     measured = _measure(model, load_fitting(file, Columns.of(model)), exact, recall)
     if as_json:
         print(json.dumps(measured))

@@ -107,8 +107,8 @@ def load_growing(path: Path, columns: Columns) -> Dataset:
     return data._replace(Y=_widen(data.Y, max(data.Y.shape[1], columns.n_labels)))
 
 
-def note_reach(model: "Model", recall: float | None, *, exact: bool) -> None:
-    """Say on standard error what a search for a recall will do.
+def note_reach(model: "Model", recall: float | None, k: int, *, exact: bool) -> None:
+    """Say on standard error what a search for k with a recall will do.
 
     Raises
     ------
@@ -119,14 +119,13 @@ def note_reach(model: "Model", recall: float | None, *, exact: bool) -> None:
         return
     if exact:
         raise ConfigError("--exact finds everything; leave out --recall")
-    scale = model.scale_for(recall)
+    reach = model.reach_for(recall, k)
     console = note_console()
-    if scale is None:
-        console.print(f"no search finds {recall:g} of the exact top 5: every neuron is scored")
+    if reach is None:
+        console.print(f"no search finds {recall:g} of the exact top {k}: every neuron is scored")
         return
-    found = next(reach.checked for reach in model.reaches if reach.scale == scale)
-    console.print(f"searching {scale:g} times as far as the settings say, which found {found:.3f} "
-                  "of the exact top 5 of other training examples")  # fmt: skip
+    console.print(f"searching {reach.scale:g} times as far as the settings say, which found "
+                  f"{reach.checked:.3f} of the exact top {reach.k:g} of other training examples")  # fmt: skip
 
 
 def _states_widths(path: Path) -> bool:

@@ -68,9 +68,10 @@ def _parts(model: "Model") -> list[_Part]:
     if network.wide is not None:
         wide = network.wide
         size = wide.indptr.nbytes + wide.features.nbytes + wide.weights.nbytes
+        index = sum(array.nbytes for array in network.postings or ())
         shape = f"{network.n_features:,} -> {network.n_labels:,}"
         parts.append(
-            _Part("wide", "sparse", shape, wide.weights.size, size, wide.squares.nbytes, 0)
+            _Part("wide", "sparse", shape, wide.weights.size, size, wide.squares.nbytes, index)
         )
     if network.margins is not None:
         parts.append(_margins_part(network))
@@ -177,7 +178,8 @@ def _summary(model: "Model") -> str:
             + (f"{recall:.3f} at the end of training" if recall is not None else "not measured")
         )
         lines += [
-            f"  {reach.scale:g} times as far: {reach.recall:.3f}, and {reach.checked:.3f} on others"
+            f"  top {reach.k:g}, {reach.scale:g} times as far: {reach.recall:.3f}, "
+            f"and {reach.checked:.3f} on others"
             for reach in model.reaches
         ]
     return "\n".join(lines)

@@ -49,7 +49,7 @@ def predict(
     model = load_model(folder)
     n_labels = model.network.n_labels
     data = load_features(file, Columns.of(model))
-    note_reach(model, recall, exact=exact)
+    note_reach(model, recall, k, exact=exact)
 
     def answers() -> "Iterator[TopK]":
         for start in range(0, data.X.shape[0], _EXAMPLES):
