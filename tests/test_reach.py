@@ -30,7 +30,7 @@ def model():
 
 
 def test_searches_that_go_further_find_more(model):
-    for k in (5, 20, 40):
+    for k in (5, 20):
         reaches = reaches_for(model.reaches, k)
         assert {reach.k for reach in reaches} == {k}
         scales = [reach.scale for reach in reaches]
@@ -55,7 +55,7 @@ def test_what_the_furthest_search_finds_of_few_tells_what_others_find_of_many(mo
             shown = slice(max(40, n * 5 // k))
             found = recall_at_k(top.labels[shown], exact[shown], k)
             assert abs((reach.recall + reach.checked) / 2 - found) < 0.03
-    assert [reach[::3] for reach in many][:3] == [reach[::3] for reach in few][:3]
+    assert [reach[::3] for reach in many][:7] == [reach[::3] for reach in few][:7]
 
 
 def test_a_model_finds_what_it_is_asked_for(model):

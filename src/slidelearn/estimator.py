@@ -201,7 +201,7 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
         recall : float, optional
             Share of the exact top k that a search must find, such as 0.99: it goes as far as that
             takes, as measured after training, and scores every label if no search finds as much or
-            k is above 100.
+            k is above 20.
 
         Returns
         -------

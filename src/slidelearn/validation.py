@@ -21,7 +21,7 @@ from slidelearn.workers import Workers
 __all__ = ["SAMPLE", "Check", "make_check"]
 
 SAMPLE = 256  # examples that recall@5 of the index is measured on
-_SEARCHED = 1024  # that tell how far searches must go
+_SEARCHED = 640  # that tell how far searches must go
 _K = 5  # labels that metrics and recall look at
 _SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
 _METRICS = ("p@1", "p@3", "p@5", "psp@1", "psp@3", "psp@5")
