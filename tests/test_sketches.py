@@ -66,12 +66,25 @@ def test_most_products_are_below_their_bounds_and_not_far():
     index, weight, queries = problem(2000, 128)
     outline = make_outline(index.family, index.tables)
     asked = index.centring.queries(queries.matrix()[:, :-1])
-    outlook = look_out(asked, index.family, index.centring, outline)
+    outlook = look_out(asked, index.centring, outline)
     logits = (queries.matrix() @ weight.T)[:, index.tables.neurons[0]]
     above = np.stack([bounds(index, index.sketches, query) for query in asked])
     above += outlook.shifts[:, None] - logits
     assert 0.9 < (above > 0).mean() < 0.99
     assert above.mean() < logits.std()
+
+
+def test_a_query_alone_expects_what_it_does_among_others():
+    index, _, queries = problem(300, 70)
+    outline = make_outline(index.family, index.tables)
+    asked = index.centring.queries(queries.matrix()[:, :-1])
+    outlook = look_out(asked, index.centring, outline)
+    for i in range(len(asked)):
+        alone = look_out(asked[i : i + 1], index.centring, outline)
+        for got, want in zip(alone[1:], outlook[1:], strict=True):
+            assert_allclose(got[0], want[i], rtol=1e-4, atol=1e-4)
+    exact = asked @ index.family.centroids[0].T
+    assert np.abs(outlook.products - exact).max() < 0.01 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("limit", [5, 50])

@@ -39,8 +39,9 @@ class Lookup(NamedTuple):
     """How much one lookup may find: probes per table, and neurons per example.
 
     ``wide_cap`` and ``wide_limit`` are of the wide path's tables: labels read from a bucket, and
-    found. Where these find fewer than ``few``, the usual labels are found too. Where rows beside buckets of centroids rank neurons, ``reach`` says how
-    far a search goes, and not ``probes``; see `rank_buckets`.
+    found. Where these find fewer than ``few``, the usual labels are found too. Where rows beside
+    buckets of centroids rank neurons, ``reach`` says how far a search goes, and not ``probes``; see
+    `rank_buckets`.
     """
 
     probes: int
@@ -209,7 +210,7 @@ class NeuronIndex:
             assert self.centring is not None
             if self._outline is None:
                 self._outline = make_outline(family, self.tables)
-            outlook = look_out(vectors, family, self.centring, self._outline)
+            outlook = look_out(vectors, self.centring, self._outline)
             return rank_buckets(
                 self.tables, self.rows, self.sketches, queries, outlook, size.reach, size.limit
             )

@@ -121,10 +121,10 @@ def _scaled_lookup(index: NeuronIndex, scale: float, k: int) -> Lookup:
     wanted are kept where bytes rank them, which may swap those that are nearly equal.
     """
     *sizes, reach = index.predict_size
-    size = Lookup(*(_scaled(part, scale) for part in sizes), reach * scale**0.25)
+    probes, limit, wide_cap, wide_limit, few = (_scaled(int(part), scale) for part in sizes)
     if index.ranked:
-        size = size._replace(limit=max(size.limit, 2 * k))
-    return size
+        limit = max(limit, 2 * k)
+    return Lookup(probes, limit, wide_cap, wide_limit, few, reach * scale**0.25)
 
 
 def _sparse_scores(network: Network) -> Sparse | None:

@@ -168,7 +168,7 @@ def cut_query(
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _count(word: np.int64, planes: NDArray[np.uint64], w: np.uint64) -> np.int64:
+def _count(word: np.int64, planes: NDArray[np.uint64], w: np.uint64) -> int:
     """Sum what a query has where a word's bits are set; the word's place says which of planes."""
     own = np.uint64(word)
     total = count_bits(own & planes[0, w]) + 2 * count_bits(own & planes[1, w])
@@ -178,7 +178,7 @@ def _count(word: np.int64, planes: NDArray[np.uint64], w: np.uint64) -> np.int64
 @njit(cache=True, nogil=True, forceinline=True)
 def most_product(
     sketches: Sketches,
-    place: np.uint64,
+    place: int | np.uint64,
     planes: NDArray[np.uint64],
     cut: tuple[np.float32, np.float32],
     toward: np.float32,
