@@ -36,9 +36,9 @@ class TableConfig:
     predict_reach: float = 5.0  # how far a search goes; see `rank_buckets`
     predict_ranked: int = 16  # most neurons that a search keeps by rows beside the tables
     postings: int = 1024  # labels that the wide path files under each feature
-    usual: int = 32  # labels of the largest biases, for examples that find few there
-    wide_cap: int = 128  # of these, the largest weights that training reads
+    wide_cap: int = 128  # of these, the largest weights, as many as training reads
     predict_wide_cap: int = 256  # and predicting
+    usual: int = 32  # labels of the largest biases, for examples that find few there
     wide_limit: int = 16  # most labels retrieved through them while training
     predict_wide_limit: int = 64  # and when predicting
     predict_logits: int = 80  # most neurons of an example that the network computes when predicting

@@ -36,14 +36,14 @@ class Reach(NamedTuple):
         Share of the exact top that is found, by which scales are chosen.
     checked : float
         The same on other examples.
-    k : float
+    k : int
         Places of that top.
     """
 
     scale: float
     recall: float
     checked: float
-    k: float = 5.0
+    k: int = 5
 
 
 def measure_reaches(

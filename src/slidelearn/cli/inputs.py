@@ -124,7 +124,7 @@ def note_reach(model: "Model", recall: float | None, k: int, *, exact: bool) -> 
     if reach is None:
         console.print(f"no search finds {recall:g} of the exact top {k}: every neuron is scored")
         return
-    found = f"found {reach.checked:.3f} of the exact top {reach.k:g} of other training examples"
+    found = f"found {reach.checked:.3f} of the exact top {reach.k} of other training examples"
     console.print(f"searching {reach.scale:g} times as far as the settings say, which {found}")
 
 

@@ -178,7 +178,7 @@ def _summary(model: "Model") -> str:
             + (f"{recall:.3f} at the end of training" if recall is not None else "not measured")
         )
         lines += [
-            f"  top {reach.k:g}, {reach.scale:g} times as far: {reach.recall:.3f}, "
+            f"  top {reach.k}, {reach.scale:g} times as far: {reach.recall:.3f}, "
             f"and {reach.checked:.3f} on others"
             for reach in model.reaches
         ]
