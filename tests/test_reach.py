@@ -78,7 +78,7 @@ def test_where_logits_alone_decide_a_search_goes_far_enough_unless_somebody_says
     alone = trained(wide=0, neighbours=0)
     assert alone.network.postings is None
     assert alone.usual_scale(5) == alone.reach_for(0.99).scale
-    alone.facts["reaches"] = [[0.25, 0.9, 0.9], [2.0, 0.992, 0.98], [4.0, 1.0, 1.0]]
+    alone.facts["reaches"] = [[0.25, 0.9, 0.9], [2.0, 0.993, 0.98], [4.0, 1.0, 1.0]]
     assert alone.usual_scale(5) == alone.usual_scale(50) == 2
     alone.facts["reaches"].append([8.0, 1.0, 1.0, 20])
     assert [alone.usual_scale(k) for k in (5, 6, 20, 50)] == [2, 8, 8, 8]
@@ -95,8 +95,8 @@ def test_where_no_search_finds_enough_every_neuron_is_scored():
     X, _, _ = clusters(seed=1)
     few = trained()
     few.facts["reaches"] = [[0.25, 0.5, 0.5]]
-    assert few.reach_for(0.6) is few.reach_for(0.4, k=6) is None
-    assert few.reach_for(0.4) == Reach(0.25, 0.5, 0.5, 5)
+    assert few.reach_for(0.6) is few.reach_for(0.3, k=6) is None
+    assert few.reach_for(0.3) == Reach(0.25, 0.5, 0.5, 5)
     top, exact = few.predict_topk(X, 5, recall=0.6), few.predict_topk(X, 5, exact=True)
     np.testing.assert_array_equal(top.labels, exact.labels)
     assert top.active == exact.active
@@ -146,7 +146,7 @@ def test_reaches_are_saved_and_checked(model, tmp_path):
 
 def test_the_least_scale_that_is_enough():
     reaches = [Reach(0.5, 0.7, 0.99), Reach(1, 0.9, 0.9), Reach(2, 0.9, 0.95)]
-    assert choose_reach(reaches, 0.7) == reaches[0]
-    assert choose_reach(reaches, 0.71) == reaches[1]
-    assert choose_reach(reaches, 0.91) is None
+    assert choose_reach(reaches, 0.6) == reaches[0]
+    assert choose_reach(reaches, 0.7) == reaches[1]  # 0.7 of a sample may be less of others
+    assert choose_reach(reaches, 0.9) is None
     assert choose_reach([], 0.5) is None

@@ -20,6 +20,9 @@ _SCALES = (0.5, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 16.0, 32.0)
 _FAR = _SCALES.index(8.0)  # what is tried first as the furthest
 _FAR_ENOUGH = 0.992  # recall from which on nothing further is the furthest
 _ENOUGH = 0.999  # and nothing further is tried
+# Share of what may be missing that may be in the sample, so that other examples keep the promise:
+# without, 0.990 of it was 0.987 of 4,000 others on commits.
+_MISSING = 0.8
 # Places of an exact top that are compared. To find 0.99 of the best 50 takes as long as a scan.
 DEEPEST = 20
 _DEPTHS = (5, DEEPEST)
@@ -107,7 +110,7 @@ def reaches_for(reaches: Sequence[Reach], k: int) -> list[Reach]:
 
 
 def choose_reach(reaches: Sequence[Reach], recall: float) -> Reach | None:
-    """Choose the first that finds so much; None if no one does.
+    """Choose the first that finds so much, and a little more; None if no one does.
 
     Examples
     --------
@@ -115,7 +118,8 @@ def choose_reach(reaches: Sequence[Reach], recall: float) -> Reach | None:
     >>> choose_reach(reaches, 0.9).scale, choose_reach(reaches, 0.99)
     (1.0, None)
     """
-    return next((reach for reach in reaches if reach.recall >= recall), None)
+    enough = 1 - _MISSING * (1 - recall)
+    return next((reach for reach in reaches if reach.recall >= enough), None)
 
 
 def check_recall(recall: float) -> None:
