@@ -67,8 +67,8 @@ class Model:
         """
         try:
             return [
-                Reach(*map(float, reach[:3]), *map(int, reach[3:]))
-                for reach in self.facts.get("reaches", [])
+                Reach(float(scale), float(recall), float(checked), *map(int, k))
+                for scale, recall, checked, *k in self.facts.get("reaches", [])
             ]
         except (TypeError, ValueError):
             raise ModelError("the reaches among the facts of the model are damaged") from None
