@@ -124,7 +124,7 @@ def large(monkeypatch):
             arrays = arguments[0] if name == "__init__" else None
             given = isinstance(arrays, tuple) and len(arrays) == 3
             n = len(arrays[2]) - 1 if given else 0 if name == "__init__" else self.shape[0]
-            assert n <= 300, f"SciPy's {name} got {n} rows"  # half of those that are searched
+            assert n <= 256, f"SciPy's {name} got {n} rows"
             return real(self, *arguments, **options)
 
         monkeypatch.setattr(csr_matrix, name, method)

@@ -50,7 +50,7 @@ def test_what_the_furthest_search_finds_of_few_tells_what_others_find_of_many(mo
         few = measure_reaches(network, X, exact[:40], workers)
         many = measure_reaches(network, X, exact, workers)
         for reach in few:
-            k = int(reach.k)
+            k = reach.k
             top = predict_topk(network, X, k, exact=False, workers=workers, scale=reach.scale)
             shown = slice(max(40, n * 5 // k))
             found = recall_at_k(top.labels[shown], exact[shown], k)

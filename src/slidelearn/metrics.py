@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from slidelearn.csr import count_ids
+from slidelearn.csr import count_ids, make_csr
 from slidelearn.datasets import as_csr_labels
 from slidelearn.errors import ConfigError, DataError
 
@@ -236,11 +236,12 @@ def recall_at_k(top: Ids, exact_top: Ids, k: int) -> float:
         raise DataError(
             f"top has {len(top)} rows but exact_top has {len(exact_top)}; search the same examples"
         )
-    present = exact_top >= 0
     n_ids = 1 + max(int(top.max(initial=-1)), int(exact_top.max(initial=-1)), 0)
-    rows = np.nonzero(present)[0]
-    ids = exact_top[present]
-    exact = csr_matrix((np.ones(len(ids)), (rows, ids)), shape=(len(exact_top), n_ids))
+    ids = np.sort(exact_top, axis=1)
+    counted = ids >= 0
+    counted[:, 1:] &= ids[:, 1:] != ids[:, :-1]
+    indptr = np.concatenate(([0], np.cumsum(counted.sum(axis=1))))
+    exact = make_csr(np.ones(indptr[-1]), ids[counted], indptr, (len(ids), n_ids))
     return float(_hits(top, exact).sum() / exact.nnz) if exact.nnz else 1.0
 
 

@@ -87,11 +87,13 @@ class Model:
         With a ``recall``, the search goes as far as it must to find that share of the exact top k;
         see `reach_for`. Without, see `usual_scale`.
         """
-        scale = None
-        if not exact and recall is None:
+        if exact:
+            scale = None
+        elif recall is None:
             scale = self.usual_scale(k)
-        elif not exact and recall is not None and (reach := self.reach_for(recall, k)) is not None:
-            scale = reach.scale
+        else:
+            reach = self.reach_for(recall, k)
+            scale = None if reach is None else reach.scale
         ready = self.prepare(X)
         n_threads = 1 if X.shape[0] <= PIECE else threads or self.config.n_threads
         with Workers(n_threads) as workers:
