@@ -305,18 +305,18 @@ def _keep_largest(
     """Keep the largest keys (n,) and their ids, (n,) or longer, in a heap (limit,).
 
     Returns how many. With a heap alone, that took most of a lookup. So first a bound is found that
-    ``limit`` keys reach: the heap holds the largest of 2 * limit classes of keys, by number modulo
-    that.
+    ``limit`` keys reach: of 2 * limit classes of keys, by number modulo that, so many have a
+    largest that does. One class after the other took three times as long as all at once.
     """
     limit, kept, least = len(best), np.int64(0), np.float32(-np.inf)
     n_classes = 2 * limit
     if len(keys) > n_classes:
-        for start in range(n_classes):
-            largest = keys[start]
-            for j in range(start, len(keys), n_classes):
-                largest = max(largest, keys[j])
-            kept = offer(best, chosen, kept, largest, np.int64(0))
-        kept, least = np.int64(0), best[0]
+        largest = keys[:n_classes].copy()
+        for start in range(n_classes, len(keys), n_classes):
+            part = keys[start : start + n_classes]
+            for c in range(len(part)):
+                largest[c] = part[c] if part[c] > largest[c] else largest[c]
+        least = np.partition(largest, limit)[limit]
     for t in range(len(keys)):
         if keys[t] >= least:
             kept = offer(best, chosen, kept, keys[t], np.int64(ids[t]))
