@@ -25,6 +25,7 @@ from slidelearn.postings import UNBIASED, Postings, best_labels, make_postings, 
 from slidelearn.prefetching import prefetch
 from slidelearn.rows import Rows, features_of, sparse_rows
 from slidelearn.scratch import check_room, zeros
+from slidelearn.sorting import sort_ids
 from slidelearn.wide import Wide, add_pair_scores, find_hits
 
 __all__ = [
@@ -242,7 +243,7 @@ def _count_votes(
                     labels[place] = label
                     place += 1
                 sums[label] += weight
-        labels[indptr[i] : place].sort()
+        sort_ids(labels[indptr[i] : place])
         for p in range(indptr[i], place):
             shares[p] = sums[labels[p]] / total
             sums[labels[p]] = 0

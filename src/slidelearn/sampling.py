@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from slidelearn.layers import Pairs
 from slidelearn.losses import Strata
+from slidelearn.sorting import sort_ids
 
 __all__ = ["Chances", "Tail", "draw_tail", "join_strata", "tail_chances", "unite"]
 
@@ -63,7 +64,9 @@ def _ascending(neurons: NDArray[np.int32]) -> NDArray[np.int32]:
     """Neurons of one example in order; the same array, if they are already."""
     for j in range(1, len(neurons)):
         if neurons[j] < neurons[j - 1]:
-            return np.sort(neurons)
+            ascending = neurons.copy()
+            sort_ids(ascending)
+            return ascending
     return neurons
 
 

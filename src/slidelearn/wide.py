@@ -19,6 +19,7 @@ from slidelearn.prefetching import LINE, prefetch
 from slidelearn.ranks import NO_RANKS, Ranks, find_rank
 from slidelearn.rows import Rows, concatenate_indptr, sparse_rows
 from slidelearn.scratch import check_room
+from slidelearn.sorting import sort_ids
 
 __all__ = [
     "Hits",
@@ -170,7 +171,7 @@ def _fill_centroids(
                     place += 1
                 sums[f] += x.values[e]
         features = wide.features[wide.indptr[n] : wide.indptr[n + 1]]
-        features.sort()
+        sort_ids(features)
         squares = np.float32(0)
         for f in features:
             squares += sums[f] * sums[f]
