@@ -60,24 +60,6 @@ def draw_tail(chances: Chances, rng: np.random.Generator) -> Tail:
 
 
 @njit(cache=True, nogil=True)
-def _ascending(neurons: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Neurons of one example in order; the same array, if they are already."""
-    for j in range(1, len(neurons)):
-        if neurons[j] < neurons[j - 1]:
-            ascending = neurons.copy()
-            sort_ids(ascending)
-            return ascending
-    return neurons
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _append(own: NDArray[np.int32], kept: int, neuron: np.int32) -> int:
-    """Put a neuron behind the ``kept`` ones unless it is the last of them; returns how many."""
-    own[kept] = neuron
-    return kept + (kept == 0 or own[kept - 1] != neuron)
-
-
-@njit(cache=True, nogil=True)
 def unite(a: Pairs, b: Pairs) -> Pairs:
     """Neurons of either set of every example, ascending and distinct.
 
@@ -90,17 +72,16 @@ def unite(a: Pairs, b: Pairs) -> Pairs:
     indptr = np.zeros(len(a.indptr), np.int64)
     neurons = np.empty(len(a.neurons) + len(b.neurons), np.int32)
     for i in range(len(a.indptr) - 1):
-        own_a = a.neurons[a.indptr[i] : a.indptr[i + 1]]
-        own_b = b.neurons[b.indptr[i] : b.indptr[i + 1]]
-        own_a, own_b = _ascending(own_a), _ascending(own_b)
-        own, kept, j = neurons[indptr[i] :], 0, 0
-        for neuron in own_a:
-            while j < len(own_b) and own_b[j] < neuron:
-                kept = _append(own, kept, own_b[j])
-                j += 1
-            kept = _append(own, kept, neuron)
-        for neuron in own_b[j:]:
-            kept = _append(own, kept, neuron)
+        own, size = neurons[indptr[i] :], 0
+        for which in (a, b):
+            for neuron in which.neurons[which.indptr[i] : which.indptr[i + 1]]:
+                own[size] = neuron
+                size += 1
+        sort_ids(own[:size])
+        kept = 0
+        for neuron in own[:size]:
+            own[kept] = neuron
+            kept += kept == 0 or own[kept - 1] != neuron
         indptr[i + 1] = indptr[i] + kept
     return Pairs(indptr, neurons[: indptr[-1]])
 
