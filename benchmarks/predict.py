@@ -37,10 +37,10 @@ from slidelearn.workers import Workers, single_blas
 
 _K = 5
 _SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
-_REACHES = (1, 2, 3, 4, 4.5, 5, 6, 7, 8, 9, 10)  # standard deviations
+_REACHES = (1, 2, 3, 4, 5, 5.5, 6, 7, 8, 9, 10, 12)  # standard deviations
 _MOST_CENTROIDS = 4096  # so that to rank them costs no more than to read some buckets
 _PRODUCTS = 2**26  # of rows and queries, held at a time: 256 MiB
-_RESCORED = 20  # neurons that are scored in full
+_RESCORED = 10  # neurons that are scored in full, twice as many as are wanted
 _HERE = Path(__file__).parent
 
 

@@ -34,7 +34,7 @@ class TableConfig:
     predict_probes: int | None = None  # buckets looked into in every table when predicting
     predict_limit: int = 512  # most neurons retrieved for an example when predicting
     predict_reach: float = 5.0  # how far a search goes; see `rank_buckets`
-    predict_ranked: int = 16  # most neurons that a search keeps by rows beside the tables
+    predict_ranked: int = 10  # neurons that a search keeps by rows beside the tables, or 2k
     postings: int = 1024  # labels that the wide path files under each feature
     wide_cap: int = 128  # of these, the largest weights, as many as training reads
     predict_wide_cap: int = 256  # and predicting

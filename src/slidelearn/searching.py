@@ -118,12 +118,14 @@ def _scaled_lookup(index: NeuronIndex, scale: float, k: int) -> Lookup:
     """What may be found at a scale for the best k.
 
     About twice as many neurons are within reach where that is a fifth longer. Twice as many as are
-    wanted are kept where bytes rank them, which may swap those that are nearly equal.
+    wanted are kept where bytes rank them, which may swap those that are nearly equal. Where
+    sketches spare most rows, it pays to keep no more at any scale, and to go further instead.
     """
-    *sizes, reach = index.predict_size
+    size = index.predict_size
+    *sizes, reach = size
     probes, limit, wide_cap, wide_limit, few = (_scaled(int(part), scale) for part in sizes)
     if index.ranked:
-        limit = max(limit, 2 * k)
+        limit = max(limit if index.sketches is None else size.limit, 2 * k)
     return Lookup(probes, limit, wide_cap, wide_limit, few, reach * scale**0.25)
 
 
