@@ -11,6 +11,7 @@ from slidelearn.metrics import recall_at_k
 from slidelearn.model_file import load_model, save_model
 from slidelearn.predicting import predict_topk
 from slidelearn.reach import DEEPEST, Reach, choose_reach, measure_reaches, reaches_for
+from slidelearn.searching import _scaled_lookup
 from slidelearn.validation import SAMPLE
 from slidelearn.workers import Workers
 
@@ -89,6 +90,16 @@ def test_where_logits_alone_decide_a_search_goes_far_enough_unless_somebody_says
     assert alone.usual_scale(5) == 0.25
     alone.facts["reaches"] = []
     assert alone.usual_scale(5) == 1
+
+
+@pytest.mark.parametrize(("width", "kept"), [(64, [4, 7, 17]), (24, [4, 32, 80])])
+def test_where_there_are_sketches_a_search_that_goes_further_keeps_few_more(width, kept):
+    index = trained(wide=0, neighbours=0, hidden=[width]).network.indexes[-1]
+    assert index.ranked
+    assert (index.sketches is not None) == (width >= 64)
+    sizes = [_scaled_lookup(index, scale, k) for scale, k in ((1, 2), (8, 2), (8, 5))]
+    assert [size.limit for size in sizes] == kept
+    assert sizes[1].reach > sizes[0].reach
 
 
 def test_where_no_search_finds_enough_every_neuron_is_scored():

@@ -118,15 +118,15 @@ def _scaled_lookup(index: NeuronIndex, scale: float, k: int) -> Lookup:
     """What may be found at a scale for the best k.
 
     About twice as many neurons are within reach where that is a fifth longer. Twice as many as are
-    wanted are kept where bytes rank them, which may swap those that are nearly equal. Where
-    sketches spare most rows, it pays to keep no more at any scale, and to go further instead.
+    wanted are kept where bytes rank them, which may swap those that are nearly equal; that number
+    grows as the reach does where sketches spare most rows, for then those kept cost most.
     """
-    size = index.predict_size
+    size, further = index.predict_size, scale**0.25
     *sizes, reach = size
     probes, limit, wide_cap, wide_limit, few = (_scaled(int(part), scale) for part in sizes)
     if index.ranked:
-        limit = max(limit if index.sketches is None else size.limit, 2 * k)
-    return Lookup(probes, limit, wide_cap, wide_limit, few, reach * scale**0.25)
+        limit = _scaled(max(size.limit, 2 * k), scale if index.sketches is None else further)
+    return Lookup(probes, limit, wide_cap, wide_limit, few, reach * further)
 
 
 def _sparse_scores(network: Network) -> Sparse | None:
