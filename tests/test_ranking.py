@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_matrix
 
 import naive
 from slidelearn.config import TableConfig
 from slidelearn.index import Lookup, NeuronIndex
-from slidelearn.rows import BIAS_INPUT, dense_rows
+from slidelearn.rows import BIAS_INPUT, dense_rows, sparse_rows
 from slidelearn.small_rows import small_rows
 from slidelearn.tables.outlook import make_outline
 from slidelearn.workers import Workers
@@ -80,6 +81,28 @@ def test_a_search_that_goes_further_finds_more():
         recalls.append(np.mean([np.isin(b, f).mean() for b, f in zip(best, found, strict=True)]))
     assert recalls == sorted(recalls)
     assert recalls[0] < 0.9 < 0.99 < recalls[-1]
+
+
+@pytest.mark.parametrize("family", ["centroids", "simhash"])
+@pytest.mark.parametrize("d", [5, 64])
+def test_sparse_queries_find_what_they_find_as_dense_ones(family, d):
+    """A hashed hidden layer leaves sparse ones; what lay behind them in memory was read, too."""
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((300, d + 1)).astype(np.float32)
+    queries = np.full((40, d + 1), BIAS_INPUT, np.float32)
+    queries[:, :-1] = rng.standard_normal((40, d)) * (rng.random((40, d)) < 0.3)
+    index = NeuronIndex(TableConfig(family=family, k=2, n_buckets=6), seed=0)
+    with Workers(1) as workers:
+        index.fit(weight, dense_rows(queries), workers)
+    index.keep_rows(weight)
+    size = Lookup(4, 7, 1, 1, 0, 5.0)
+    sparse = sparse_rows(csr_matrix(queries[:, :-1]))
+    for start in (0, 39):
+        one, other = index.lookup(dense_rows(queries[start:]), size), sparse.part(start, 40)
+        found = index.lookup(other, size)
+        assert_array_equal(found.indptr, one.indptr)
+        assert_array_equal(found.neurons, one.neurons)
+        assert len(found.neurons) == 7 * (40 - start)
 
 
 def test_queries_and_neurons_of_zeros():

@@ -12,7 +12,7 @@ from slidelearn.config import TableConfig
 from slidelearn.hashing import Centring, HashFamily, make_family
 from slidelearn.hashing.centroids import Centroids, sample_size
 from slidelearn.layers import Pairs
-from slidelearn.rows import BIAS_INPUT, Rows
+from slidelearn.rows import BIAS_INPUT, Rows, dense_rows
 from slidelearn.small_rows import SmallRows, small_rows
 from slidelearn.tables import (
     Tables,
@@ -206,6 +206,8 @@ class NeuronIndex:
         assert self.tables is not None
         family = self._family()
         vectors = queries.csr() if self.centring is None else self.centring.queries(_dense(queries))
+        if self.rows is not None:  # they are multiplied with all numbers of a query
+            queries = _densely(queries)
         if self.rows is not None and isinstance(family, Centroids):
             assert self.centring is not None
             if self._outline is None:
@@ -288,6 +290,15 @@ class NeuronIndex:
         return self.centring.neurons(weight[:, :-1], BIAS_INPUT * weight[:, -1])
 
 
+def _densely(rows: Rows) -> Rows:
+    """The same rows, dense."""
+    if rows.dense:
+        return rows
+    matrix = np.full((rows.n, rows.width + 1), BIAS_INPUT, np.float32)
+    matrix[:, :-1] = rows.csr().toarray()
+    return dense_rows(matrix)
+
+
 def _dense(rows: Rows) -> NDArray[np.float32]:
     """Rows as an array (n, width), without the constant."""
-    return rows.matrix()[:, :-1] if rows.dense else rows.csr().toarray()
+    return _densely(rows).matrix()[:, :-1]
