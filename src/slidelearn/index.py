@@ -116,7 +116,7 @@ class NeuronIndex:
         dense = queries.dense or queries.width <= _MAX_DENSE_WIDTH
         if dense:
             self.centring = Centring.fit(
-                weight[:, :-1], BIAS_INPUT * weight[:, -1], _dense(queries)
+                weight[:, :-1], BIAS_INPUT * weight[:, -1], _dense(queries).matrix()[:, :-1]
             )
         n, options = len(weight), {}
         sample = np.arange(n)
@@ -205,9 +205,11 @@ class NeuronIndex:
         """Retrieve neurons for every row of queries; see `retrieve` for their numbers."""
         assert self.tables is not None
         family = self._family()
-        vectors = queries.csr() if self.centring is None else self.centring.queries(_dense(queries))
-        if self.rows is not None:  # they are multiplied with all numbers of a query
-            queries = _densely(queries)
+        if self.centring is None:
+            vectors = queries.csr()
+        else:  # rows, if there are any, are multiplied with all numbers of a query
+            queries = _dense(queries)
+            vectors = self.centring.queries(queries.matrix()[:, :-1])
         if self.rows is not None and isinstance(family, Centroids):
             assert self.centring is not None
             if self._outline is None:
@@ -290,15 +292,10 @@ class NeuronIndex:
         return self.centring.neurons(weight[:, :-1], BIAS_INPUT * weight[:, -1])
 
 
-def _densely(rows: Rows) -> Rows:
+def _dense(rows: Rows) -> Rows:
     """The same rows, dense."""
     if rows.dense:
         return rows
     matrix = np.full((rows.n, rows.width + 1), BIAS_INPUT, np.float32)
     matrix[:, :-1] = rows.csr().toarray()
     return dense_rows(matrix)
-
-
-def _dense(rows: Rows) -> NDArray[np.float32]:
-    """Rows as an array (n, width), without the constant."""
-    return _densely(rows).matrix()[:, :-1]
