@@ -1,26 +1,29 @@
 """The network: layers in order, how a batch flows through them, and what one step changes."""
 
+from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from slidelearn.config import Config
+from slidelearn.hidden import Hidden, activate
 from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
 from slidelearn.margins import Margins
-from slidelearn.memory import Memory
+from slidelearn.memory import Memory, Worth
 from slidelearn.postings import Found, Postings, best_labels, make_postings, refile_postings
 from slidelearn.ranks import NO_RANKS, Ranks, make_ranks
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
 from slidelearn.sampling import unite
+from slidelearn.scoring import Known, Neurons, Sparse, plain
 from slidelearn.scratch import zeros
 from slidelearn.small_rows import small_product
 from slidelearn.wide import Wide
 
 __all__ = [
+    "NO_POSTINGS",
     "UNWEIGHTED",
     "Network",
     "Trace",
@@ -34,9 +37,27 @@ __all__ = [
 
 
 UNWEIGHTED = np.empty(0, np.float32)  # weights of features that are all alike
+NO_POSTINGS = Postings(
+    np.empty(0, np.int64), np.empty(0, np.int32), UNWEIGHTED, UNWEIGHTED, np.empty(0, np.int32)
+)
 
 
-class Network(NamedTuple):
+class _Parts(NamedTuple):
+    """What a `Network` consists of; an instance of that holds views of it, too."""
+
+    hidden: tuple[Layer, ...]
+    mean: NDArray[np.float32]
+    output: Layer
+    wide: Wide | None
+    indexes: tuple[NeuronIndex | None, ...]
+    postings: Postings | None = None
+    memory: Memory | None = None
+    margins: Margins | None = None
+    feature_weights: NDArray[np.float32] = UNWEIGHTED
+    ranks: Ranks = NO_RANKS
+
+
+class Network(_Parts):
     """Everything that is learned.
 
     Attributes
@@ -66,17 +87,6 @@ class Network(NamedTuple):
         none, since they may take longer to make than few predictions.
     """
 
-    hidden: tuple[Layer, ...]
-    mean: NDArray[np.float32]
-    output: Layer
-    wide: Wide | None
-    indexes: tuple[NeuronIndex | None, ...]
-    postings: Postings | None = None
-    memory: Memory | None = None
-    margins: Margins | None = None
-    feature_weights: NDArray[np.float32] = UNWEIGHTED
-    ranks: Ranks = NO_RANKS
-
     @property
     def n_features(self) -> int:
         """Width of the input."""
@@ -86,6 +96,55 @@ class Network(NamedTuple):
     def n_labels(self) -> int:
         """Width of the output."""
         return self.output.n_out
+
+    @property
+    def strengths(self) -> tuple[Worth, float]:
+        """How much votes, twins and margins weigh in predictions."""
+        memory, margins = self.memory, self.margins
+        return (
+            Worth(0.0, 0.0) if memory is None else memory.worth,
+            0.0 if margins is None else margins.strength,
+        )
+
+    @property
+    def simple(self) -> bool:
+        """Whether its hidden layer can be computed by the kernel that scores what it finds."""
+        return len(self.hidden) == 1 and not self.hidden[0].hashed
+
+    @property
+    def searches_postings(self) -> bool:
+        """Whether the wide path's tables alone say which neurons are scored when predicting."""
+        index = self.indexes[-1]
+        return index is not None and index.tables is None and self.postings is not None
+
+    @cached_property
+    def room(self) -> int:
+        """Numbers of scratch that kernels need for an example."""
+        sizes = [self.n_features, self.n_labels]
+        if self.memory is not None:
+            sizes += [len(self.memory.labels.indptr), len(self.memory.postings.indptr)]
+        return max(sizes)
+
+    @cached_property
+    def known(self) -> tuple[Any, ...]:
+        """What it knows that speaks in predictions: `Known`, as plain tuples for a kernel."""
+        layer, output = self.hidden[0], self.output
+        hidden = Hidden(layer.weight, layer.small, self.mean) if self.simple else None
+        neurons = Neurons(output.weight, output.small, output.bias)
+        postings = self.postings or NO_POSTINGS
+        sparse = self._sparse_scores()
+        known = Known(hidden, postings, self.memory, neurons, sparse, *self.strengths)
+        return tuple(plain(known))
+
+    def _sparse_scores(self) -> Sparse | None:
+        """What wide path and margins weigh, as far as the network has them."""
+        wide, margins = self.wide, self.margins
+        if margins is not None:
+            weights = UNWEIGHTED if wide is None else wide.weights
+            return Sparse(margins.path, weights, margins.bias, self.ranks)
+        if wide is None:
+            return None
+        return Sparse(wide._replace(weights=UNWEIGHTED), wide.weights, UNWEIGHTED, self.ranks)
 
 
 class Trace(NamedTuple):
@@ -159,7 +218,7 @@ def hidden_rows(
             pairs = index.lookup(x, index.train_size, first_example)
             after, z, gate = _hashed_forward(layer, x, pairs, dropout, rng)
         elif dropout == 0 and traces is None:
-            x = dense_rows(_activate(_dense_product(layer, x)))
+            x = dense_rows(activate(_dense_product(layer, x)))
             continue
         else:
             pairs = None
@@ -255,18 +314,6 @@ def _dense_product(layer: Layer, x: Rows) -> NDArray[np.float32]:
     z = np.empty((x.n, layer.n_out), np.float32)
     small_product(x, layer.small, z)
     return z
-
-
-@njit(cache=True, nogil=True)
-def _activate(z: NDArray[np.float32]) -> NDArray[np.float32]:
-    """ReLU of z (n, n_out), with the constant column."""
-    n, width = z.shape
-    after = np.empty((n, width + 1), np.float32)
-    for i in range(n):
-        for j in range(width):
-            after[i, j] = np.float32(0) if z[i, j] <= 0 else z[i, j]  # NaN stays
-        after[i, width] = BIAS_INPUT
-    return after
 
 
 def _hashed_forward(

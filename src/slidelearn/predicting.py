@@ -18,7 +18,8 @@ from slidelearn.memory import (
 )
 from slidelearn.network import Network, hidden_rows, with_ranks
 from slidelearn.rows import product, sparse_rows
-from slidelearn.searching import room, search, strengths
+from slidelearn.scratch import zeros
+from slidelearn.searching import search
 from slidelearn.wide_block import add_block_scores, columns_of
 from slidelearn.workers import Workers, pieces
 
@@ -89,7 +90,7 @@ def predict_topk(
         for first, logits in _scored_blocks(network, slice_rows(X, start, end)):
             _top_of_all(logits, first, own, own_scores)
         if together is not None:
-            rank_again(together, own, own_scores, room(network))
+            rank_again(together, own, own_scores, zeros(network.room))
         return (end - start) * network.n_labels
 
     def find(start: int, end: int) -> int:
@@ -120,7 +121,7 @@ def all_scores(network: Network, X: csr_matrix, workers: Workers) -> NDArray[np.
         for first, logits in _scored_blocks(network, slice_rows(X, start, end)):
             scores[start:end, first : first + logits.shape[1]] = logits
         if together is not None:
-            _add_company(together, scores[start:end], room(network))
+            _add_company(together, scores[start:end], zeros(network.room))
 
     workers.map(score, pieces(X.shape[0]))
     return scores
@@ -144,9 +145,9 @@ def _scored_blocks(network: Network, X: csr_matrix) -> Iterator[tuple[int, NDArr
     """
     x = sparse_rows(X)
     h = hidden_rows(network, x)
-    votes = None if network.memory is None else find_votes(network.memory, x, room(network))
+    votes = None if network.memory is None else find_votes(network.memory, x, zeros(network.room))
     margins, columns = network.margins, columns_of(X)
-    worth, margin = strengths(network)
+    worth, margin = network.strengths
     for first in range(0, network.n_labels, _LABELS):
         weight = network.output.neurons(first, first + _LABELS).T
         logits = product(h, weight if h.dense else np.ascontiguousarray(weight))

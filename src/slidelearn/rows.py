@@ -21,6 +21,7 @@ __all__ = [
     "features_of",
     "input_gradient",
     "product",
+    "sparse_product",
     "sparse_rows",
     "weight_gradient",
 ]
@@ -141,7 +142,7 @@ def product(rows: Rows, weight: NDArray[np.float32]) -> NDArray[np.float32]:
     if rows.dense:
         return rows.matrix() @ weight
     out = np.empty((rows.n, weight.shape[1]), np.float32)
-    _sparse_product(rows, weight, out)
+    sparse_product(rows, weight, out)
     return out
 
 
@@ -201,8 +202,8 @@ def add_scaled_row(rows: Rows, row: int, scale: np.float32, out: NDArray[np.floa
         out[rows.width] += scale * BIAS_INPUT
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _sparse_product(rows: Rows, weight: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
+def sparse_product(rows: Rows, weight: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Sum the weight rows of every stored input: (width + 1, m) -> out (n, m)."""
     for row in range(len(rows.indptr) - 1):
         sums = out[row]

@@ -1,6 +1,8 @@
 """Searching: the neurons that may be an example's best, found and ranked."""
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,41 +10,21 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Pairs
-from slidelearn.memory import Worth, room_for_votes
 from slidelearn.network import Network, find_labels, hidden_rows
-from slidelearn.postings import Found, Postings
 from slidelearn.rows import sparse_rows
-from slidelearn.scoring import Cut, Neurons, Question, Retrieved, Sparse, score
+from slidelearn.scoring import Cut, Retrieved, plain, score
 from slidelearn.scratch import zeros
 
-__all__ = ["ALL", "room", "score_retrieved", "search", "strengths"]
+__all__ = ["ALL", "score_retrieved", "search"]
 
 ALL = Cut(2**31 - 1, 2**31 - 1)
-_NOTHING = np.empty(0, np.float32)
-_NO_POSTINGS = Postings(
-    np.empty(0, np.int64), np.empty(0, np.int32), _NOTHING, _NOTHING, np.empty(0, np.int32)
-)
-
-
-def strengths(network: Network) -> tuple[Worth, float]:
-    """How much votes, twins and margins weigh in predictions."""
-    memory, margins = network.memory, network.margins
-    return (
-        Worth(0.0, 0.0) if memory is None else memory.worth,
-        0.0 if margins is None else margins.strength,
-    )
-
-
-def room(network: Network) -> NDArray[np.float32]:
-    """Scratch for whatever is asked of an example, of zeros."""
-    most = max(network.n_features, network.n_labels)
-    return zeros(most) if network.memory is None else room_for_votes(network.memory)
 
 
 def score_retrieved(network: Network, X: csr_matrix) -> Retrieved:
     """Score all neurons that are found for examples X (n, d), by all that speaks on them."""
     nothing = np.empty((X.shape[0], 0), np.int64), np.empty((X.shape[0], 0), np.float32)
-    return Retrieved(*score(_question(network, X, ALL, 1.0), *nothing))
+    pairs, *scores = score(network.known, _ask(network, X, ALL, 1.0), *nothing)
+    return Retrieved(Pairs(*pairs), *scores)
 
 
 def search(
@@ -80,8 +62,8 @@ def search(
     cut = Cut(max(n_logits, k), max(n_scores, k))
     if network.postings is None:  # which alone say something before logits are computed
         cut = cut._replace(logits=ALL.logits)
-    found = Retrieved(*score(_question(network, X, cut, scale, k), labels, scores))
-    return found.active
+    *_, active = score(network.known, _ask(network, X, cut, scale, k), labels, scores)
+    return int(active)
 
 
 def _scaled(size: int, scale: float) -> int:
@@ -89,52 +71,40 @@ def _scaled(size: int, scale: float) -> int:
     return max(1, math.ceil(size * scale))
 
 
-def _question(network: Network, X: csr_matrix, cut: Cut, scale: float, k: int = 0) -> Question:
-    """Gather all that examples X (n, d) are asked with, so that one call of a kernel answers them.
+def _ask(network: Network, X: csr_matrix, cut: Cut, scale: float, k: int = 0) -> tuple[Any, ...]:
+    """Gather what examples X (n, d) are asked with: see `score`.
 
     Hash tables of the output layer are looked up here, and before them the postings, since these
     say who is looked up; otherwise the kernel does that.
     """
-    x = sparse_rows(X)
-    h = hidden_rows(network, x)
-    index, output = network.indexes[-1], network.output
+    x, index = sparse_rows(X), network.indexes[-1]
     assert index is not None
-    alone = index.tables is None and network.postings is not None
-    size = _scaled_lookup(index, scale, k)
-    if scale > 1:  # what goes further than usual finds the usual labels always
-        size = size._replace(few=ALL.logits)
-    if alone:
-        more = Pairs(np.zeros(x.n + 1, np.int64), _NO_POSTINGS.labels)
-        found = Found(more, _NO_POSTINGS.weights)
-    else:
-        found, more = find_labels(network, x, h, size)
-    postings = network.postings or _NO_POSTINGS
-    neurons, sparse = Neurons(output.weight, output.small, output.bias), _sparse_scores(network)
-    asked = network.memory, neurons, sparse, *strengths(network)
-    return Question(x, h, found, more, postings, alone, size, *asked, cut, room(network))
+    size, scratch = _scaled_lookup(index, scale, k), zeros(network.room)
+    alone = network.searches_postings
+    h = None if alone and network.simple else hidden_rows(network, x)
+    found = None if h is None or alone else find_labels(network, x, h, size)
+    return tuple(x), h and tuple(h), plain(found), tuple(size), tuple(cut), scratch
 
 
 def _scaled_lookup(index: NeuronIndex, scale: float, k: int) -> Lookup:
+    """What may be found at a scale for the best k; see `_scale_lookup`."""
+    return _scale_lookup(index.predict_size, index.ranked, index.sketches is None, scale, k)
+
+
+@lru_cache(maxsize=256)
+def _scale_lookup(size: Lookup, ranked: bool, plain_rows: bool, scale: float, k: int) -> Lookup:
     """What may be found at a scale for the best k.
 
-    About twice as many neurons are within reach where that is a fifth longer. Twice as many as are
-    wanted are kept where bytes rank them, which may swap those that are nearly equal; that number
-    grows as the reach does where sketches spare most rows, for then those kept cost most.
+    What goes further than usual finds the usual labels always. About twice as many neurons are
+    within reach where that is a fifth longer. Twice as many as are wanted are kept where bytes rank
+    them, which may swap those that are nearly equal; that number grows as the reach does where
+    sketches spare most rows, for then those kept cost most.
     """
-    size, further = index.predict_size, scale**0.25
+    further = scale**0.25
     *sizes, reach = size
     probes, limit, wide_cap, wide_limit, few = (_scaled(int(part), scale) for part in sizes)
-    if index.ranked:
-        limit = _scaled(max(size.limit, 2 * k), scale if index.sketches is None else further)
+    if ranked:
+        limit = _scaled(max(size.limit, 2 * k), scale if plain_rows else further)
+    if scale > 1:
+        few = 2**31 - 1
     return Lookup(probes, limit, wide_cap, wide_limit, few, reach * further)
-
-
-def _sparse_scores(network: Network) -> Sparse | None:
-    """What wide path and margins weigh, as far as the network has them."""
-    wide, margins = network.wide, network.margins
-    if margins is not None:
-        weights = _NOTHING if wide is None else wide.weights
-        return Sparse(margins.path, weights, margins.bias, network.ranks)
-    if wide is None:
-        return None
-    return Sparse(wide._replace(weights=_NOTHING), wide.weights, _NOTHING, network.ranks)

@@ -96,7 +96,7 @@ def dot_small(
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def small_product(x: Rows, weight: SmallRows, out: NDArray[np.float32]) -> None:
     """Multiply sparse rows by input-major weights (width + 1, m): out (n, m)."""
     for row in range(len(x.indptr) - 1):
