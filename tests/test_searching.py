@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -78,6 +81,21 @@ def test_without_cuts_every_neuron_that_was_found_is_scored():
     whole = score_retrieved(network, X)
     active, labels, _ = searched(network, X, N_LABELS)
     assert active == whole.active == len(whole.pairs.neurons) == (labels >= 0).sum()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_speak_from_arrays_of_their_own(copied):
+    """Biases are a view of weights, which a copy of what is kept for kernels would no longer be."""
+    network, X = started(predict_logits=6, predict_scores=4)
+    before = searched(network, X, 3)
+    other = copied(network)
+    other.output.weight[:, -1] += 100 * np.arange(N_LABELS)
+    assert (searched(other, X, 3)[1] != before[1]).any()
+    for part, expected in zip(searched(network, X, 3), before, strict=True):
+        np.testing.assert_array_equal(part, expected)
+    fresh = other._replace(ranks=other.ranks)
+    for part, expected in zip(searched(other, X, 3), searched(fresh, X, 3), strict=True):
+        np.testing.assert_array_equal(part, expected)
 
 
 def test_without_postings_logits_decide():

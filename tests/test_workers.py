@@ -30,6 +30,15 @@ def test_the_limit_on_blas_ends_with_the_last_who_wants_it():
         assert blas_threads() == before == {2}
 
 
+def test_who_does_not_multiply_leaves_blas_alone():
+    with threadpool_limits(2, user_api="blas"):
+        with Workers(1, blas=False):
+            assert blas_threads() == {2}
+            with Workers(1):
+                assert blas_threads() == {1}
+        assert blas_threads() == {2}
+
+
 def test_an_error_restores_the_setting():
     with threadpool_limits(2, user_api="blas"):
         with pytest.raises(ZeroDivisionError), Workers(2) as workers:

@@ -155,7 +155,8 @@ def prepare_features(
     """
     if not config.normalize:
         return X
-    ready = csr_matrix.__new__(csr_matrix)  # checks and `copy` take as long as a tenth of a search
+    # The constructor's checks take a third as long as a search, `copy` four times as long as this.
+    ready = object.__new__(type(X))
     ready.__dict__.update(X.__dict__, data=X.data.copy())
     scale_rows(ready, weights, config.value_power)
     return ready

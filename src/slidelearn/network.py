@@ -97,6 +97,9 @@ class Network(_Parts):
         """Width of the output."""
         return self.output.n_out
 
+    def __getstate__(self) -> None:
+        """Leave what is made once out of pickles and copies, whose arrays are others."""
+
     @property
     def strengths(self) -> tuple[Worth, float]:
         """How much votes, twins and margins weigh in predictions."""

@@ -88,11 +88,11 @@ def _ask(network: Network, X: csr_matrix, cut: Cut, scale: float, k: int = 0) ->
 
 def _scaled_lookup(index: NeuronIndex, scale: float, k: int) -> Lookup:
     """What may be found at a scale for the best k; see `_scale_lookup`."""
-    return _scale_lookup(index.predict_size, index.ranked, index.sketches is None, scale, k)
+    return _scale_lookup(index.predict_size, index.ranked, index.sketches is not None, scale, k)
 
 
 @lru_cache(maxsize=256)
-def _scale_lookup(size: Lookup, ranked: bool, plain_rows: bool, scale: float, k: int) -> Lookup:
+def _scale_lookup(size: Lookup, ranked: bool, sketched: bool, scale: float, k: int) -> Lookup:
     """What may be found at a scale for the best k.
 
     What goes further than usual finds the usual labels always. About twice as many neurons are
@@ -104,7 +104,7 @@ def _scale_lookup(size: Lookup, ranked: bool, plain_rows: bool, scale: float, k:
     *sizes, reach = size
     probes, limit, wide_cap, wide_limit, few = (_scaled(int(part), scale) for part in sizes)
     if ranked:
-        limit = _scaled(max(size.limit, 2 * k), scale if plain_rows else further)
+        limit = _scaled(max(size.limit, 2 * k), further if sketched else scale)
     if scale > 1:
-        few = 2**31 - 1
+        few = ALL.logits
     return Lookup(probes, limit, wide_cap, wide_limit, few, reach * further)
