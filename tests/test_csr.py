@@ -15,6 +15,7 @@ from slidelearn.csr import (
     copy_csr,
     count_ids,
     find_disorder,
+    is_canonical,
     keep_entries,
     make_csr,
     slice_rows,
@@ -164,3 +165,34 @@ def test_large_matrices_give_the_same_bits(tmp_path, request, name, copy):
         assert_array_equal(one.labels, other.labels)
         assert_array_equal(one.scores, other.scores)
     save_dataset(load_dataset(tmp_path / name), tmp_path / f"again-{name}")
+
+
+@pytest.mark.nojit
+@given(
+    st.lists(st.integers(-1, 5), max_size=5),
+    st.lists(st.integers(-1, 5), max_size=5),
+    st.lists(st.sampled_from([1.0, 0.0, np.nan, np.inf]), max_size=5),
+    st.sampled_from([0, 3, 6]),
+)
+@settings(deadline=None, max_examples=300)
+def test_canonical_is_what_scipy_and_numpy_say(starts, columns, values, width):
+    indptr, indices = np.array([0, *starts], np.int32), np.array(columns, np.int32)
+    data = np.array(values, np.float32)
+    try:
+        matrix = csr_matrix((data, indices, indptr), shape=(len(starts), width))
+        matrix.check_format(full_check=True)
+        sound = indptr[-1] == len(indices) == len(data) and matrix.has_canonical_format
+    except ValueError:
+        sound = False
+    expected = sound and bool(np.isfinite(data).all())
+    assert is_canonical(indptr, indices, data, width) == expected
+
+
+@pytest.mark.nojit
+@given(rows_of_columns)
+@settings(deadline=None)
+def test_rows_that_ascend_are_canonical(rows):
+    indptr = np.concatenate(([0], np.cumsum([len(row) for row in rows]))).astype(np.int32)
+    indices = np.array([column for row in rows for column in row], np.int32)
+    expected = all(row == sorted(set(row)) for row in rows)
+    assert is_canonical(indptr, indices, np.ones(len(indices), np.float32), 6) == expected

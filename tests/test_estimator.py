@@ -326,3 +326,28 @@ def test_labels_with_one_example_each_are_found_by_it(tail):
     X, y = np.eye(20, dtype=np.float32), np.arange(20)
     classifier = SlideClassifier(epochs=2, config={"tail": tail}).fit(X, y)
     assert classifier.predict(X).tolist() == y.tolist()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fragment"),
+    [
+        (lambda x: x.data.__setitem__(0, np.nan), "is not finite"),
+        (lambda x: x.indices.__setitem__(0, -1), "out of bounds"),
+        (lambda x: x.indices.__setitem__(0, 10**6), "out of bounds"),
+        (lambda x: setattr(x, "indptr", np.array([0, 10**6], np.int32)), "malformed|indptr"),
+        (lambda x: setattr(x, "indices", x.indices[:-1]), "malformed|indptr"),
+    ],
+)
+def test_what_is_wrong_with_an_example_is_said(spoil, fragment):
+    X, Y, _ = clusters()
+    classifier = SlideClassifier(hidden=8, epochs=1).fit(X, Y)
+    example = csr_matrix(X[0])
+    before = classifier.predict_topk(example, 2)
+    spoil(example)
+    with pytest.raises(ValueError, match=fragment):
+        classifier.predict_topk(example, 2)
+    again = X[0][:, ::-1][:, ::-1].tocsc()  # another form of the same
+    for one, other in zip(classifier.predict_topk(again, 2), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="expecting"):
+        classifier.predict_topk(X[0][:, 1:], 2)

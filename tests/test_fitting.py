@@ -21,6 +21,7 @@ from slidelearn.errors import ConfigError, DataError, SlideError
 from slidelearn.fitting import FitEvents, continue_model, fit_model
 from slidelearn.growing import _join_wide
 from slidelearn.network import with_postings
+from slidelearn.rules import choose_config
 from slidelearn.training import Trainer
 from slidelearn.wide import make_wide
 
@@ -66,7 +67,7 @@ def count_kernels():
 )
 def test_compilation_leaves_no_kernel_for_training(changes):
     data, changes = dataset(), QUICK | changes
-    compile_kernels(Config.from_dict(changes), data.X.shape[1], data.Y.shape[1])
+    compile_kernels(choose_config(data.X, data.Y, changes), data.X.shape[1], data.Y.shape[1])
     before = count_kernels()
     fit_model(data, changes, events=FitEvents(on_epoch=lambda record: None))
     assert count_kernels() == before

@@ -19,6 +19,7 @@ __all__ = [
     "count_ids",
     "cut_rows",
     "find_disorder",
+    "is_canonical",
     "keep_entries",
     "make_csr",
     "slice_rows",
@@ -26,6 +27,7 @@ __all__ = [
     "stack_rows",
     "take_entries",
     "take_rows",
+    "with_values",
 ]
 
 _MOST = 2**31 - 1  # entries that int32 row starts count
@@ -48,6 +50,21 @@ def make_csr(
     matrix.data, matrix.indices = data, indices.astype(np.int32, copy=False)
     matrix.indptr = indptr.astype(np.int32 if indptr[-1] <= _MOST else np.int64, copy=False)
     return matrix
+
+
+def with_values(X: csr_matrix, data: NDArray) -> csr_matrix:
+    """Return the matrix with other values (nnz,); the places are shared.
+
+    SciPy's constructor takes as long as a third of a prediction, `copy` four times as long as this.
+
+    Examples
+    --------
+    >>> with_values(csr_matrix([[0, 1], [2, 0]]), np.array([5, 6])).toarray().tolist()
+    [[0, 5], [6, 0]]
+    """
+    other = object.__new__(type(X))
+    other.__dict__.update(X.__dict__, data=data)
+    return other
 
 
 def copy_csr(X: csr_matrix) -> csr_matrix:
@@ -149,6 +166,31 @@ def find_disorder(indptr: NDArray[np.integer], indices: NDArray[np.integer]) -> 
     """
     place = _find_disorder(np.asarray(indptr), np.asarray(indices))
     return None if place < 0 else int(place)
+
+
+@njit(cache=True, nogil=True)
+def is_canonical(
+    indptr: NDArray[np.integer], indices: NDArray[np.integer], data: NDArray, n_columns: int
+) -> bool:
+    """Whether columns ascend in every row and exist, values (nnz,) are finite, and all fits.
+
+    Examples
+    --------
+    >>> starts, columns = np.array([0, 2, 3]), np.array([1, 4, 0])
+    >>> is_canonical(starts, columns, np.ones(3), 5), is_canonical(starts, columns, np.ones(3), 4)
+    (True, False)
+    """
+    if indptr[0] != 0 or indptr[-1] != len(indices) or len(indices) != len(data):
+        return False
+    for i in range(len(indptr) - 1):
+        if indptr[i + 1] < indptr[i] or indptr[i + 1] > len(indices):
+            return False
+        before = -1
+        for e in range(indptr[i], indptr[i + 1]):
+            if indices[e] <= before or indices[e] >= n_columns or not np.isfinite(data[e]):
+                return False
+            before = indices[e]
+    return True
 
 
 @njit(cache=True, nogil=True)
