@@ -315,7 +315,7 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
         return {"form": "sparse", "kind": "str", "most_labels": 10} | found
 
     def _features(self, X: Any, Y: Any = "no_validation", *, reset: bool = False) -> csr_matrix:
-        """Canonical features, after scikit-learn's own checks."""
+        """Canonical features, after scikit-learn's own checks where these add to ours."""
         if reset and Y is None:
             validate_data(self, X, None, accept_sparse="csr")  # says that y is required
         if not reset and issparse(X) and X.shape[0] and X.shape[1:] == (self.n_features_in_,):

@@ -102,6 +102,11 @@ class Memory(NamedTuple):
     worth: Worth
     cooccurrence: Cooccurrence
 
+    @property
+    def room(self) -> int:
+        """Numbers of scratch that `find_votes` needs."""
+        return max(len(self.labels.indptr), len(self.postings.indptr), self.n_labels)
+
 
 class Votes(NamedTuple):
     """What the memory says of n examples.
@@ -186,7 +191,7 @@ def _as_path(X: csr_matrix) -> Wide:
 
 def room_for_votes(memory: Memory) -> NDArray[np.float32]:
     """Scratch that `find_votes` needs, of zeros."""
-    return zeros(max(len(memory.labels.indptr), len(memory.postings.indptr), memory.n_labels))
+    return zeros(memory.room)
 
 
 @njit(cache=True, nogil=True)

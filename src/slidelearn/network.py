@@ -23,7 +23,6 @@ from slidelearn.small_rows import small_product
 from slidelearn.wide import Wide
 
 __all__ = [
-    "NO_POSTINGS",
     "UNWEIGHTED",
     "Network",
     "Trace",
@@ -37,7 +36,7 @@ __all__ = [
 
 
 UNWEIGHTED = np.empty(0, np.float32)  # weights of features that are all alike
-NO_POSTINGS = Postings(
+_NO_POSTINGS = Postings(
     np.empty(0, np.int64), np.empty(0, np.int32), UNWEIGHTED, UNWEIGHTED, np.empty(0, np.int32)
 )
 
@@ -123,10 +122,8 @@ class Network(_Parts):
     @cached_property
     def room(self) -> int:
         """Numbers of scratch that kernels need for an example."""
-        sizes = [self.n_features, self.n_labels]
-        if self.memory is not None:
-            sizes += [len(self.memory.labels.indptr), len(self.memory.postings.indptr)]
-        return max(sizes)
+        votes = 0 if self.memory is None else self.memory.room
+        return max(self.n_features, self.n_labels, votes)
 
     @cached_property
     def known(self) -> tuple[Any, ...]:
@@ -134,7 +131,7 @@ class Network(_Parts):
         layer, output = self.hidden[0], self.output
         hidden = Hidden(layer.weight, layer.small, self.mean) if self.simple else None
         neurons = Neurons(output.weight, output.small, output.bias)
-        postings = self.postings or NO_POSTINGS
+        postings = self.postings or _NO_POSTINGS
         sparse = self._sparse_scores()
         known = Known(hidden, postings, self.memory, neurons, sparse, *self.strengths)
         return tuple(plain(known))

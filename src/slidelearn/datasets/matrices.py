@@ -56,7 +56,7 @@ def as_csr_features(X: Any, *, n_features: int | None = None, name: str = "X") -
     matrix = X if ready else _as_csr(X, name)
     if n_features is not None and matrix.shape[1] != n_features:
         raise DataError(f"{name} has {matrix.shape[1]} features; expected {n_features}")
-    return with_values(X, X.data) if ready else _with_data(matrix, _as_float32(matrix, name))
+    return with_values(matrix, matrix.data if ready else _as_float32(matrix, name))
 
 
 def _is_ready(X: Any) -> bool:
@@ -111,7 +111,7 @@ def as_csr_labels(Y: Any, *, n_labels: int | None = None, name: str = "Y") -> cs
         raise DataError(f"{_place(name, matrix, position)} is {data[position]}; labels are 0 or 1")
     if np.count_nonzero(data) < data.size:
         matrix = keep_entries(matrix, data != 0)
-    return _with_data(matrix, matrix.data.astype(np.uint8, copy=False))
+    return with_values(matrix, matrix.data.astype(np.uint8, copy=False))
 
 
 def csr_from_arrays(
@@ -159,7 +159,7 @@ def csr_from_arrays(
     matrix = make_csr(data, indices, indptr, shape)
     position = find_disorder(matrix.indptr, matrix.indices)
     if matrix.dtype != np.uint8:
-        matrix = _with_data(matrix, _as_float32(matrix, name))
+        matrix = with_values(matrix, _as_float32(matrix, name))
     elif position is not None:
         sort_rows(matrix.indptr, matrix.indices, matrix.data)
         position = find_disorder(matrix.indptr, matrix.indices)
@@ -236,7 +236,7 @@ def _sparse_to_csr(matrix: Any, name: str) -> csr_matrix:
         return csr
     # Sums are taken in float64: small integers would wrap around.
     dtype = csr.dtype if csr.dtype == bool else np.float64
-    csr = _with_data(csr, csr.data.astype(dtype)).copy()
+    csr = with_values(csr, csr.data.astype(dtype)).copy()
     csr.sum_duplicates()
     return make_csr(csr.data, csr.indices, csr.indptr, csr.shape)
 
@@ -287,10 +287,6 @@ def _find(wrong: Callable[[NDArray], NDArray[np.bool_]], values: NDArray) -> int
         if marks.any():
             return start + int(marks.argmax())
     return None
-
-
-def _with_data(matrix: csr_matrix, data: NDArray) -> csr_matrix:
-    return make_csr(data, matrix.indices, matrix.indptr, matrix.shape)
 
 
 def _name_disorder(matrix: csr_matrix, position: int, name: str) -> str:
