@@ -17,6 +17,7 @@ from slidelearn.layers import Pairs
 from slidelearn.prefetching import LINE, prefetch
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
+from slidelearn.selecting import keep_largest
 from slidelearn.wide import Wide
 
 __all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "refile_postings"]
@@ -223,43 +224,43 @@ def best_labels(
     indptr, neurons = np.zeros(n + 1, np.int64), np.empty(n * limit, np.int32)
     best = np.empty(n * limit, np.float32)
     touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
-    probes = min(probes, longest)
-    sizes, probed = np.empty(probes, np.float32), np.empty(probes, np.int32)
+    sizes, probed = np.empty(longest, np.float32), np.empty(longest, np.int32)
     for i in range(n):
-        n_probed, most = _choose_buckets(x, i, postings, cap, sizes, probed)
+        n_probed, most = _choose_buckets(x, i, postings, cap, probes, sizes, probed)
         most += len(postings.usual)
         if most >= len(touched):
             touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
-        n_touched = 0
+        n_touched = np.uint64(0)  # an index without a sign counts from the front, so it is quicker
         for k in range(n_probed):
-            e = probed[k]
+            e = x.indptr[i] + probed[k]
             if k + 1 < n_probed:
                 _prefetch_bucket(postings, x.indices[x.indptr[i] + probed[k + 1]])
-            value, feature = x.values[x.indptr[i] + e], x.indices[x.indptr[i] + e]
+            value, feature = x.values[e], x.indices[e]
             start, end = postings.indptr[feature], postings.indptr[feature + 1]
             end = min(end, start + cap)
             labels, weights = postings.labels[start:end], postings.weights[start:end]
             for q in range(len(labels)):
-                label = np.uint32(labels[q])  # not negative, so no index counts from the end
+                label = np.uint32(labels[q])
                 score = scratch[label]
                 touched[n_touched] = label  # stays only if the label is new
-                n_touched += score == 0
+                n_touched += np.uint64(score == 0)
                 scratch[label] = score + value * weights[q]
         if n_touched < few:
             for usual in postings.usual:
                 touched[n_touched] = usual
-                n_touched += scratch[usual] == 0
+                n_touched += np.uint64(scratch[usual] == 0)
                 scratch[usual] += _ALMOST_NOTHING
-        n_keys = 0
+        n_keys = np.uint64(0)
         for t in range(n_touched):
             label = np.uint32(touched[t])
             score, scratch[label] = scratch[label], 0
             touched[n_keys] = label
             keys[n_keys] = score + postings.bias[label] if biased else score
-            n_keys += score != 0  # 0 weighs nothing, or was ranked already
-        own = slice(indptr[i], indptr[i] + limit)
-        kept = _keep_largest(keys[:n_keys], touched, best[own], neurons[own])
-        indptr[i + 1] = indptr[i] + kept
+            n_keys += np.uint64(score != 0)  # 0 weighs nothing, or was ranked already
+        at, kept = indptr[i], keep_largest(keys[:n_keys], touched, limit)
+        for t in range(kept):
+            neurons[at + t], best[at + t] = touched[t], keys[t]
+        indptr[i + 1] = at + kept
     return Found(Pairs(indptr, neurons[: indptr[-1]]), best[: indptr[-1]])
 
 
@@ -278,46 +279,21 @@ def _choose_buckets(
     i: int,
     postings: Postings,
     cap: int,
+    probes: int,
     sizes: NDArray[np.float32],
     probed: NDArray[np.int32],
 ) -> tuple[np.int64, int]:
-    """Choose the largest features of example i that have labels, ``probed`` (probes,).
+    """Choose the ``probes`` largest entries of example i that have labels: ``probed`` (longest,).
 
     Returns how many of them there are, and how many labels are read, ``cap`` of each at most.
     """
     start, kept, most = x.indptr[i], np.int64(0), 0
     for e in range(start, x.indptr[i + 1]):
-        if postings.indptr[x.indices[e] + 1] > postings.indptr[x.indices[e]]:
-            kept = offer(sizes, probed, kept, abs(x.values[e]), e - start)
-    for e in probed[:kept]:
-        feature = x.indices[start + e]
+        feature = x.indices[e]
+        sizes[kept], probed[kept] = abs(x.values[e]), e - start
+        kept += postings.indptr[feature + 1] > postings.indptr[feature]
+    kept = keep_largest(sizes[:kept], probed, probes)
+    for k in range(kept):
+        feature = x.indices[start + probed[k]]
         most += min(postings.indptr[feature + 1] - postings.indptr[feature], cap)
     return kept, most
-
-
-@njit(cache=True, nogil=True)
-def _keep_largest(
-    keys: NDArray[np.float32],
-    ids: NDArray[np.int32],
-    best: NDArray[np.float32],
-    chosen: NDArray[np.int32],
-) -> np.int64:
-    """Keep the largest keys (n,) and their ids, (n,) or longer, in a heap (limit,).
-
-    Returns how many. With a heap alone, that took most of a lookup. So first a bound is found that
-    ``limit`` keys reach: of 2 * limit classes of keys, by number modulo that, so many have a
-    largest that does. One class after the other took three times as long as all at once.
-    """
-    limit, kept, least = len(best), np.int64(0), np.float32(-np.inf)
-    n_classes = 2 * limit
-    if len(keys) > n_classes:
-        largest = keys[:n_classes].copy()
-        for start in range(n_classes, len(keys), n_classes):
-            part = keys[start : start + n_classes]
-            for c in range(len(part)):
-                largest[c] = part[c] if part[c] > largest[c] else largest[c]
-        least = np.partition(largest, limit)[limit]
-    for t in range(len(keys)):
-        if keys[t] >= least:
-            kept = offer(best, chosen, kept, keys[t], np.int64(ids[t]))
-    return kept

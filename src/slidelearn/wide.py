@@ -212,49 +212,43 @@ def find_hits(
     places, values = np.empty(most + 1, np.int64), np.empty(most + 1, np.float32)
     at, filter_ = 0, np.zeros(_FILTER, np.uint8)
     found = np.empty(longest, np.int64)
+    features, starts, neurons = wide.features, wide.indptr, pairs.neurons
+    own, inputs, rows = x.indices, x.values, ranks.rows
     for i in range(len(pairs.indptr) - 1):
-        own = range(x.indptr[i], x.indptr[i + 1])
-        for e in own:
-            scratch[x.indices[e]] = x.values[e]
-            filter_[x.indices[e] & (_FILTER - 1)] = 1
+        first, last = x.indptr[i], x.indptr[i + 1]
+        for e in range(first, last):
+            scratch[own[e]] = inputs[e]
+            filter_[own[e] & (_FILTER - 1)] = 1
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            _prefetch_list(wide, pairs.neurons, p)
-            low, high = wide.indptr[pairs.neurons[p]], wide.indptr[pairs.neurons[p] + 1]
-            row = ranks.rows[pairs.neurons[p]] if len(ranks.rows) > 0 else -1
+            if p + 2 * _AHEAD < len(neurons):
+                prefetch(starts, neurons[p + 2 * _AHEAD])
+                ahead = starts[neurons[p + _AHEAD]]
+                prefetch(features, ahead)
+                prefetch(features, ahead + LINE)
+            low, high = starts[neurons[p]], starts[neurons[p] + 1]
+            row = rows[neurons[p]] if len(rows) > 0 else -1
             if row >= 0:
-                for e in own:
-                    rank, is_there = find_rank(ranks, row, x.indices[e])
-                    places[at], values[at] = low + rank, x.values[e]
+                for e in range(first, last):
+                    rank, is_there = find_rank(ranks, row, own[e])
+                    places[at], values[at] = low + rank, inputs[e]
                     at += is_there
-            elif high - low < _READ_ALL * len(own):
-                features = wide.features[low:high]
-                for j in range(len(features)):
-                    feature = features[j]
+            elif high - low < _READ_ALL * (last - first):
+                for place in range(np.uint64(low), np.uint64(high)):
+                    feature = np.uint32(features[place])
                     if filter_[feature & (_FILTER - 1)] and scratch[feature] != 0:
-                        places[at], values[at] = low + j, scratch[feature]
+                        places[at], values[at] = place, scratch[feature]
                         at += 1
             else:
-                _search(wide.features, low, high, x.indices[own.start : own.stop], found)
-                for k in range(len(own)):
-                    e = own.start + k
-                    if wide.features[found[k]] == x.indices[e]:
-                        places[at], values[at] = found[k], x.values[e]
+                _search(features, low, high, own, first, last, found)
+                for k in range(last - first):
+                    if features[found[k]] == own[first + k]:
+                        places[at], values[at] = found[k], inputs[first + k]
                         at += 1
             indptr[p + 1] = at
-        for e in own:
-            scratch[x.indices[e]] = 0
-            filter_[x.indices[e] & (_FILTER - 1)] = 0
+        for e in range(first, last):
+            scratch[own[e]] = 0
+            filter_[own[e] & (_FILTER - 1)] = 0
     return Hits(indptr, places[:at], values[:at])
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _prefetch_list(wide: Wide, neurons: NDArray[np.int32], p: int) -> None:
-    """Prefetch the features of the label of a pair that comes ``_AHEAD`` pairs later."""
-    if p + 2 * _AHEAD < len(neurons):
-        prefetch(wide.indptr, neurons[p + 2 * _AHEAD])
-        start = wide.indptr[neurons[p + _AHEAD]]
-        prefetch(wide.features, start)
-        prefetch(wide.features, start + LINE)
 
 
 @njit(cache=True, nogil=True)
@@ -263,18 +257,22 @@ def _search(
     low: int,
     high: int,
     wanted: NDArray[np.int32],
+    first: int,
+    last: int,
     places: NDArray[np.int64],
 ) -> None:
-    """Find where ascending features low to high, at least one, have each wanted one (m,), or might.
+    """Find where ascending features low to high, at least one, have wanted ones first to last.
 
-    All binary searches go on at once, without branches, so that they wait for memory together.
+    Or might have: places (longest,) are the last that are not above. All binary searches go on at
+    once, without branches, so that they wait for memory together.
     """
-    size = high - low
-    places[: len(wanted)] = low
+    size, n = high - low, np.uint64(last - first)
+    for k in range(n):
+        places[k] = low
     while size > 1:
         half = size >> 1
-        for k in range(len(wanted)):
-            below = features[np.uint64(places[k] + half - 1)] < wanted[k]
+        for k in range(n):
+            below = features[np.uint64(places[k] + half - 1)] < wanted[np.uint64(first) + k]
             places[k] += half if below else 0
         size -= half
 
@@ -307,7 +305,7 @@ def add_pair_scores(wide: Wide, hits: Hits, out: NDArray[np.float32]) -> None:
         for e in range(hits.indptr[p], hits.indptr[p + 1]):
             if e + LINE < len(hits.places):
                 prefetch(wide.weights, hits.places[e + LINE])
-            score += wide.weights[hits.places[e]] * hits.values[e]
+            score += wide.weights[np.uint64(hits.places[e])] * hits.values[e]
         out[p] += score
 
 
