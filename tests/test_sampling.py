@@ -44,7 +44,7 @@ def test_neurons_of_either_set_come_once(rows):
         )
         for side in (0, 1)
     ]
-    both = unite(*sets)
+    both = unite(tuple(sets))
     for got, (a, b) in zip(np.split(both.neurons, both.indptr[1:-1]), rows, strict=True):
         assert got.tolist() == sorted({*a, *b})
 

@@ -292,7 +292,7 @@ def retrieve_labels(
 ) -> Pairs:
     """Find output neurons as `find_labels` does, ascending in an example."""
     found, more = find_labels(network, x, h, size, first_example)
-    return unite(found.pairs, more)
+    return unite((found.pairs, more))
 
 
 def _dense_forward(

@@ -25,6 +25,7 @@ __all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "ref
 
 UNBIASED = np.empty(0, np.float32)
 _WHOLE = 2**31 - 1  # of a bucket
+_FULL = 4  # times as many keys as are wanted, when all but the largest are dropped
 _BEGINNING = 128  # entries of a bucket that are prefetched; the processor sees what comes then
 
 # What the bucket of the constant adds, so that its labels count as touched; no sum changes by it.
@@ -225,6 +226,7 @@ def best_labels(
     best = np.empty(n * limit, np.float32)
     touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
     sizes, probed = np.empty(longest, np.float32), np.empty(longest, np.int32)
+    full = np.uint64(_FULL * limit)
     for i in range(n):
         n_probed, most = _choose_buckets(x, i, postings, cap, probes, sizes, probed)
         most += len(postings.usual)
@@ -250,13 +252,16 @@ def best_labels(
                 touched[n_touched] = usual
                 n_touched += np.uint64(scratch[usual] == 0)
                 scratch[usual] += _ALMOST_NOTHING
-        n_keys = np.uint64(0)
+        n_keys, least = np.uint64(0), np.float32(-np.inf)
         for t in range(n_touched):
             label = np.uint32(touched[t])
             score, scratch[label] = scratch[label], 0
-            touched[n_keys] = label
-            keys[n_keys] = score + postings.bias[label] if biased else score
-            n_keys += np.uint64(score != 0)  # 0 weighs nothing, or was ranked already
+            key = score + postings.bias[label] if biased else score
+            touched[n_keys], keys[n_keys] = label, key
+            n_keys += np.uint64((score != 0) & (key >= least))  # 0: nothing, or ranked already
+            if n_keys == full:
+                n_keys = np.uint64(keep_largest(keys[:n_keys], touched, limit))
+                least = keys[:n_keys].min()
         at, kept = indptr[i], keep_largest(keys[:n_keys], touched, limit)
         for t in range(kept):
             neurons[at + t], best[at + t] = touched[t], keys[t]

@@ -60,20 +60,22 @@ def draw_tail(chances: Chances, rng: np.random.Generator) -> Tail:
 
 
 @njit(cache=True, nogil=True)
-def unite(a: Pairs, b: Pairs) -> Pairs:
-    """Neurons of either set of every example, ascending and distinct.
+def unite(sets: tuple[Pairs, ...]) -> Pairs:
+    """Neurons of any of the sets of every example, ascending and distinct.
 
     Examples
     --------
     >>> one = np.array([0, 2])
-    >>> unite(Pairs(one, np.array([7, 1])), Pairs(one, np.array([7, 4]))).neurons.tolist()
+    >>> unite((Pairs(one, np.array([7, 1])), Pairs(one, np.array([7, 4])))).neurons.tolist()
     [1, 4, 7]
     """
-    indptr = np.zeros(len(a.indptr), np.int64)
-    neurons = np.empty(len(a.neurons) + len(b.neurons), np.int32)
-    for i in range(len(a.indptr) - 1):
+    indptr, most = np.zeros(len(sets[0].indptr), np.int64), 0
+    for which in sets:
+        most += len(which.neurons)
+    neurons = np.empty(most, np.int32)
+    for i in range(len(indptr) - 1):
         own, size = neurons[indptr[i] :], 0
-        for which in (a, b):
+        for which in sets:
             for neuron in which.neurons[which.indptr[i] : which.indptr[i + 1]]:
                 own[size] = neuron
                 size += 1

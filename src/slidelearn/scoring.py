@@ -169,7 +169,7 @@ def score(
     h = _hidden(h_parts, x, hidden)
     found, more = _found(found_parts, x, Postings(*postings), Lookup(*size), scratch)
     votes = _votes(x, memory, scratch)
-    pairs = unite(unite(found.pairs, more), votes.pairs)
+    pairs = unite((found.pairs, more, votes.pairs))
     shares, twins = place_votes(votes, pairs)
     keys = np.float32(worth[0]) * shares
     _add_found(found, pairs, scratch, keys)

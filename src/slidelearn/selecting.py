@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 __all__ = ["keep_largest"]
 
-_MANY = 8  # times as many keys as are wanted, from which on most are dropped first
 _ID_BITS = 31
 
 
@@ -26,40 +25,14 @@ def keep_largest(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) 
     >>> keep_largest(keys, ids, 2), keys[:2].tolist(), ids[:2].tolist()
     (2, [3.0, 2.0], [5, 7])
     """
-    kept = np.int64(len(keys))
-    if kept > _MANY * limit:
-        kept = _drop_most(keys, ids, limit)
-    if kept <= limit:
-        return kept
-    ranks = np.empty(kept, np.int64)
+    if len(keys) <= limit:
+        return np.int64(len(keys))
+    ranks = np.empty(len(keys), np.int64)
     _rank_keys(keys, ids, ranks)
     bound, at = _bound(ranks, limit), np.uint64(0)  # an index without a sign counts from the front
     for j in range(len(ranks)):
         keys[at], ids[at] = keys[j], ids[j]
         at += np.uint64(ranks[j] >= bound)
-    return np.int64(at)
-
-
-@njit(cache=True, nogil=True)
-def _drop_most(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) -> np.int64:
-    """Drop keys below one that ``limit`` of them reach, as `keep_largest` does; say how many stay.
-
-    Of 2 * limit classes of keys, by number modulo that, so many have a largest that reaches it.
-    """
-    largest = keys[: 2 * limit].copy()
-    for start in range(len(largest), len(keys), len(largest)):
-        part = keys[start : start + len(largest)]
-        for c in range(len(part)):
-            largest[c] = part[c] if part[c] > largest[c] else largest[c]
-    ranks = np.empty(len(largest), np.int64)
-    _rank_keys(largest, ids, ranks)
-    bound, least, at = _bound(ranks, limit), np.float32(np.inf), np.uint64(0)
-    for c in range(len(largest)):
-        least = largest[c] if ranks[c] >= bound and largest[c] < least else least
-    for j in range(len(keys)):
-        key = keys[j]
-        keys[at], ids[at] = key, ids[j]
-        at += np.uint64(key >= least)
     return np.int64(at)
 
 
