@@ -211,7 +211,8 @@ def test_config_json_vouches_for_itself(small_model, tmp_path):
 
 def test_a_folder_without_derived_arrays_is_read_too(small_model, tmp_path):
     save_model(small_model, tmp_path)
-    derived = ("postings.", "memory.postings.", "cooccurrence.")
+    assert len(small_model.network.ranks.rows)
+    derived = ("ranks.", "postings.", "memory.postings.", "cooccurrence.")
 
     def leave_out(arrays):
         for name in [name for name in arrays if name.startswith(derived)]:
@@ -264,6 +265,12 @@ def set_entry(name, place, value):
         (set_entry("postings.labels", 3, 40), "postings.labels has an id outside of 0 to 39"),
         (set_entry("postings.indptr", 3, 10**9), "postings.indptr does not cut"),
         (set_entry("memory.postings.labels", 3, -1), "memory.postings.labels has an id outside"),
+        (set_entry("ranks.rows", 3, 10**6), "ranks are not those of the wide path"),
+        (set_entry("ranks.before", 3, -1), "ranks are not those of the wide path"),
+        (
+            lambda arrays: arrays.update({"ranks.words": np.zeros((40, 3), np.uint64)}),
+            "array ranks.words is U64 40x3",
+        ),
         (set_entry("memory.labels", 3, 40), "memory.labels has an id outside of 0 to 39"),
         (lambda arrays: arrays.update({"memory.indptr": np.zeros(0, np.int64)}), "does not cut"),
         (

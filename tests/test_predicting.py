@@ -118,18 +118,13 @@ def test_pieces_of_a_search_change_nothing(monkeypatch):
 
 
 @pytest.mark.nojit
-@pytest.mark.parametrize("most", [N, N + 1], ids=["many", "few"])
-def test_a_network_that_was_loaded_predicts_without_ranks_or_makes_them(monkeypatch, most):
+def test_ranks_of_long_lists_change_nothing():
     network, _, X = started(wide=4.0)
     assert len(network.ranks.rows)
-    loaded = network._replace(ranks=NO_RANKS)
-    monkeypatch.setattr(predicting, "_RANKED", most)
-    made = []
-    monkeypatch.setattr(predicting, "with_ranks", lambda net: made.append(net) or network)
-    expected = predict(network, X, 5, exact=False)
-    assert not made
-    assert equal(expected, predict(loaded, X, 5, exact=False))
-    assert made == ([loaded] if most == N else [])
+    with_ranks, without = (
+        predict(net, X, 5, exact=False) for net in (network, network._replace(ranks=NO_RANKS))
+    )
+    assert equal(with_ranks, without)
 
 
 @pytest.mark.nojit

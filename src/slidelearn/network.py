@@ -82,8 +82,7 @@ class Network(_Parts):
     feature_weights : float32 array of shape (n_features,) or (0,)
         What features are multiplied by before an example is scaled to length 1; (0,) for nothing.
     ranks : Ranks
-        Where the wide path has the features of its longest lists. A network that was loaded has
-        none, since they may take longer to make than few predictions.
+        Where the wide path has the features of its longest lists.
     """
 
     @property

@@ -10,23 +10,24 @@ from numpy.typing import NDArray
 
 from slidelearn.array_file import ArrayFile
 from slidelearn.config import Config, TableConfig
-from slidelearn.cooccurrence import Cooccurrence
-from slidelearn.csr import find_disorder, make_csr
 from slidelearn.errors import DataError, ModelError
 from slidelearn.hashing import Centring, HashFamily, restore_family
 from slidelearn.hashing.centroids import Centroids
 from slidelearn.index import NeuronIndex
-from slidelearn.layers import Layer, Pairs
-from slidelearn.margins import Margins
-from slidelearn.memory import Memory, Worth, choose_probes, make_memory
+from slidelearn.layers import Layer
 from slidelearn.model import Model
-from slidelearn.network import UNWEIGHTED, Network, with_postings
+from slidelearn.network import UNWEIGHTED, Network
 from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
-from slidelearn.postings import UNBIASED, Postings
 from slidelearn.small_rows import SmallRows
+from slidelearn.sparse_arrays import (
+    name_sparse,
+    read_derived,
+    read_margins,
+    read_memory,
+    read_wide,
+)
 from slidelearn.tables import build_tables
 from slidelearn.tables.sketches import n_words, open_sketches
-from slidelearn.wide import Wide
 
 __all__ = ["layer_names", "name_arrays", "name_layers", "read_index", "read_network"]
 
@@ -54,41 +55,7 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
     arrays |= {"inverse_propensity": model.inverse_propensity, "mean": network.mean}
     if len(network.feature_weights):
         arrays["feature_weights"] = network.feature_weights
-    if network.wide is not None:
-        arrays |= {f"wide.{part}": array for part, array in network.wide._asdict().items()}
-    if network.margins is not None:
-        path = network.margins.path
-        arrays |= {"margins.weights": path.weights, "margins.bias": network.margins.bias}
-        if network.wide is None:  # which else has the same features
-            arrays |= {"margins.indptr": path.indptr, "margins.features": path.features}
-    if network.memory is not None:
-        examples, labels = network.memory.examples, network.memory.labels
-        arrays |= {
-            "memory.indptr": examples.indptr,
-            "memory.features": examples.features,
-            "memory.values": examples.weights,
-            "memory.label_indptr": labels.indptr,
-            "memory.labels": labels.neurons,
-        }
-    return arrays | _derived_arrays(network)
-
-
-def _derived_arrays(network: Network) -> dict[str, NDArray[Any]]:
-    """What could be made again from the rest, but in seconds where mapping it takes none."""
-    arrays: dict[str, NDArray[Any]] = {}
-    if network.postings is not None:
-        arrays |= {f"postings.{part}": a for part, a in network.postings._asdict().items()}
-    if network.memory is not None:
-        near, together = network.memory.postings, network.memory.cooccurrence
-        arrays |= {
-            "memory.postings.indptr": near.indptr,
-            "memory.postings.labels": near.labels,
-            "memory.postings.weights": near.weights,
-            "cooccurrence.indptr": together.partners.indptr,
-            "cooccurrence.partners": together.partners.neurons,
-            "cooccurrence.shares": together.shares,
-        }
-    return arrays
+    return arrays | name_sparse(network)
 
 
 def name_layers(network: Network) -> dict[str, NDArray[Any]]:
@@ -149,9 +116,9 @@ def read_network(
         indexes.append(NeuronIndex(config.tables, config.seed))
     else:  # the first versions filed them always
         indexes.append(read_index(file, path, "output", config.tables, size) if searched else None)
-    wide = _read_wide(file, n_features, n_labels, compact) if config.wide else None
-    memory = _read_memory(file, config, n_features, n_labels) if config.neighbours else None
-    margins = _read_margins(file, config, wide, (n_features, n_labels))
+    wide = read_wide(file, n_features, n_labels, compact) if config.wide else None
+    memory = read_memory(file, config, n_features, n_labels) if config.neighbours else None
+    margins = read_margins(file, config, wide, (n_features, n_labels))
     mean = file.take("mean", np.float32, (widths[-1],))
     inverse_propensity = file.take("inverse_propensity", np.float64, (n_labels,))
     weights = UNWEIGHTED
@@ -160,11 +127,7 @@ def read_network(
     network = Network(
         tuple(hidden), mean, output, wide, tuple(indexes), None, memory, margins, weights
     )
-    if "postings.bias" not in file:  # the first versions left it out
-        return with_postings(network), inverse_propensity
-    bias = file.take("postings.bias", np.float32, (n_labels,))
-    postings = _read_postings(file, "postings", (n_features, n_labels), bias)
-    return network._replace(postings=postings), inverse_propensity
+    return read_derived(file, network), inverse_propensity
 
 
 def layer_names(network: Network) -> Iterator[str]:
@@ -305,95 +268,3 @@ def _read_family(
     if not fits:
         raise ModelError(f"{path}: the arrays {name} do not fit each other; the file is damaged")
     return family
-
-
-def _read_wide(file: ArrayFile, n_features: int, n_labels: int, compact: str | None) -> Wide:
-    """The wide path, with every feature in bounds and ascending in its label."""
-    indptr, features = _read_rows(file, ("wide.indptr", "wide.features"), n_labels, n_features)
-    size = (len(features),)
-    weights = file.take("wide.weights", np.float32, size)
-    squares = file.take("wide.squares", np.float32, size if compact is None else (0,))
-    return Wide(indptr, features, weights, squares)
-
-
-def _read_margins(
-    file: ArrayFile, config: Config, wide: Wide | None, size: tuple[int, int]
-) -> Margins | None:
-    """The classifiers of labels, for ``size`` features and labels; training may have had none."""
-    if "margins.weights" not in file:
-        return None
-    n_features, n_labels = size
-    if wide is None:
-        names = ("margins.indptr", "margins.features")
-        indptr, features = _read_rows(file, names, n_labels, n_features)
-    else:
-        indptr, features = wide.indptr, wide.features
-    weights = file.take("margins.weights", np.float32, (len(features),))
-    path = Wide(indptr, features, weights, np.empty(0, np.float32))
-    return Margins(path, file.take("margins.bias", np.float32, (n_labels,)), config.margin)
-
-
-def _read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int) -> Memory:
-    """The training examples that vote."""
-    names = ("memory.indptr", "memory.features")
-    indptr, features = _read_rows(file, names, None, n_features)
-    names = ("memory.label_indptr", "memory.labels")
-    label_indptr, labels = _read_rows(file, names, len(indptr) - 1, n_labels)
-    values = file.take("memory.values", np.float32, (len(features),))
-    n, worth = len(indptr) - 1, Worth.of(config)
-    if "cooccurrence.shares" not in file:  # the first versions left that and postings out
-        return make_memory(
-            make_csr(values, features, indptr, (n, n_features)),
-            make_csr(np.ones(len(labels), np.uint8), labels, label_indptr, (n, n_labels)),
-            limit=config.neighbours,
-            worth=worth,
-            cooccurrence=config.cooccurrence,
-        )
-    examples = Wide(indptr, features, values, np.empty(0, np.float32))
-    postings = _read_postings(file, "memory.postings", (n_features, n), UNBIASED)
-    names = ("cooccurrence.indptr", "cooccurrence.partners")
-    partners = Pairs(*_read_rows(file, names, n_labels, n_labels, ascending=False))
-    shares = file.take("cooccurrence.shares", np.float32, (len(partners.neurons),))
-    together = Cooccurrence(partners, shares, config.cooccurrence if len(shares) else 0.0)
-    known, sizes = Pairs(label_indptr, labels), (config.neighbours, choose_probes(n, n_features))
-    return Memory(examples, known, postings, n_labels, *sizes, worth, together)
-
-
-def _read_postings(
-    file: ArrayFile, name: str, shape: tuple[int, int], bias: NDArray[np.float32]
-) -> Postings:
-    """Tables of so many features over so many rows of them."""
-    (n_features, n_rows), names = shape, (f"{name}.indptr", f"{name}.labels")
-    indptr, labels = _read_rows(file, names, n_features, n_rows, ascending=False)
-    weights = file.take(f"{name}.weights", np.float32, labels.shape)
-    if f"{name}.usual" not in file:  # as in the memory, and what the first versions wrote
-        return Postings(indptr, labels, weights, bias, np.empty(0, np.int32))
-    usual = file.take(f"{name}.usual", np.int32, (None,))
-    if len(usual) and not (usual.min() >= 0 and usual.max() < n_rows):
-        raise ModelError(f"{file.path}: {name}.usual has an id outside of 0 to {n_rows - 1}")
-    return Postings(indptr, labels, weights, bias, usual)
-
-
-def _read_rows(
-    file: ArrayFile,
-    names: tuple[str, str],
-    n_rows: int | None,
-    n_columns: int,
-    *,
-    ascending: bool = True,
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Row starts and columns of a CSR structure; these are in bounds, and may ascend in a row."""
-    indptr = file.take(names[0], np.int64, (None if n_rows is None else n_rows + 1,))
-    columns = file.take(names[1], np.int32, (None,))
-    size = len(columns)
-    if file.trusted:
-        return indptr, columns
-    if not len(indptr) or indptr[0] != 0 or indptr[-1] != size or (np.diff(indptr) < 0).any():
-        raise ModelError(f"{file.path}: {names[0]} does not cut {size} entries into rows")
-    if size and not (columns.min() >= 0 and columns.max() < n_columns):
-        raise ModelError(f"{file.path}: {names[1]} has an id outside of 0 to {n_columns - 1}")
-    if not ascending:
-        return indptr, columns
-    if find_disorder(indptr, columns) is not None:
-        raise ModelError(f"{file.path}: {names[1]} does not ascend in every row")
-    return indptr, columns

@@ -16,7 +16,7 @@ from slidelearn.memory import (
     add_block_votes,
     find_votes,
 )
-from slidelearn.network import Network, hidden_rows, with_ranks
+from slidelearn.network import Network, hidden_rows
 from slidelearn.rows import product, sparse_rows
 from slidelearn.scratch import zeros
 from slidelearn.searching import search
@@ -32,7 +32,6 @@ _EXAMPLES, _LABELS = 256, 5000  # whose logits one thread holds at a time in an 
 _FEWEST, _MOST = 64, 1024
 _ENTRIES = 2**15  # of a piece, about: what 50 labels have of them takes 20 MB
 _PIECES = 8  # of few examples, for as many threads
-_RANKED = 4096  # examples for which a loaded network gets ranks: 5 ms for the calls
 
 
 class TopK(NamedTuple):
@@ -97,8 +96,6 @@ def predict_topk(
         rows = X if end - start == n else slice_rows(X, start, end)
         return search(network, rows, labels[start:end], scores[start:end], scale)
 
-    if n >= _RANKED and not len(network.ranks.rows):
-        network = with_ranks(network)
     if exact or network.indexes[-1] is None:
         active = workers.map(scan, pieces(n, _EXAMPLES))
     else:

@@ -13,7 +13,16 @@ from numba import config, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["NO_RANKS", "Ranks", "find_rank", "long_lists", "make_ranks", "most_long", "rank_bytes"]
+__all__ = [
+    "NO_RANKS",
+    "Ranks",
+    "find_rank",
+    "long_lists",
+    "make_ranks",
+    "most_long",
+    "rank_bytes",
+    "words_for",
+]
 
 _BITS = 64  # features of a word
 _LONG = 64  # a list of more than one feature in so many has ranks: they are no larger than it is
@@ -54,7 +63,7 @@ def make_ranks(indptr: NDArray[np.int64], features: NDArray[np.int32], n_feature
         return NO_RANKS
     rows = np.full(len(indptr) - 1, -1, np.int32)
     rows[long] = np.arange(len(long))
-    shape = len(long), -(-n_features // _BITS)
+    shape = len(long), words_for(n_features)
     ranks = Ranks(rows, np.zeros(shape, np.uint64), np.empty(shape, np.int32))
     _fill(indptr, features, long, ranks)
     return ranks
@@ -80,6 +89,11 @@ def long_lists(indptr: NDArray[np.int64], n_features: int) -> NDArray[np.intp]:
     return np.flatnonzero(np.diff(indptr) * _LONG > n_features)
 
 
+def words_for(n_features: int) -> int:
+    """How many words have a bit for every feature."""
+    return -(-n_features // _BITS)
+
+
 def most_long(n_entries: int, n_features: int) -> int:
     """How many lists with so many entries in all have ranks, at most."""
     return n_entries * _LONG // max(n_features, 1)
@@ -94,7 +108,7 @@ def rank_bytes(n_long: int, n_labels: int, n_features: int) -> int:
     >>> rank_bytes(1, 2, 100), sum(array.nbytes for array in ranks)
     (32, 32)
     """
-    return (4 * n_labels + 12 * n_long * -(-n_features // _BITS)) if n_long else 0
+    return (4 * n_labels + 12 * n_long * words_for(n_features)) if n_long else 0
 
 
 @intrinsic
