@@ -255,8 +255,9 @@ def best_labels(
         n_keys, least = np.uint64(0), np.float32(-np.inf)
         for t in range(n_touched):
             label = np.uint32(touched[t])
-            score, scratch[label] = scratch[label], 0
+            score = scratch[label]
             key = score + postings.bias[label] if biased else score
+            scratch[label] = 0
             touched[n_keys], keys[n_keys] = label, key
             n_keys += np.uint64((score != 0) & (key >= least))  # 0: nothing, or ranked already
             if n_keys == full:

@@ -32,7 +32,7 @@ def keep_largest(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) 
     bound, at = _bound(ranks, limit), np.uint64(0)  # an index without a sign counts from the front
     for j in range(len(ranks)):
         keys[at], ids[at] = keys[j], ids[j]
-        at += np.uint64(ranks[j] >= bound)
+        at += np.uint64(ranks[j] > bound)
     return np.int64(at)
 
 
@@ -52,15 +52,15 @@ def _rank_keys(keys: NDArray[np.float32], ids: NDArray[np.int32], ranks: NDArray
 
 @njit(cache=True, nogil=True)
 def _bound(ranks: NDArray[np.int64], limit: int) -> np.int64:
-    """Find what ``limit`` of more ranks (n,) reach, or more of them if some are equal."""
+    """Find what ``limit`` of more distinct ranks (n,) exceed, by halving the range."""
     low, high = ranks[0], ranks[0]
     for rank in ranks:
         low, high = min(low, rank), max(high, rank)
-    high += 1
+    low -= 1
     while high - low > 1:
         middle, count = (low + high) >> 1, 0
         for j in range(len(ranks)):
-            count += ranks[j] >= middle
+            count += ranks[j] > middle
         if count == limit:
             return np.int64(middle)
         if count > limit:
