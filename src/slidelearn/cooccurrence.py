@@ -171,16 +171,16 @@ def _add_gains(
     ``chances`` is scratch (n_labels,) or longer, zero before and after.
     """
     indptr, partners = cooccurrence.partners
-    top, total = -np.inf, 0.0
+    top, total, likely = -np.inf, 0.0, np.zeros(len(labels))
     for a in range(len(labels)):
         top = max(top, scores[a])
     for a in range(len(labels)):
         if labels[a] >= 0:
-            total += math.exp(scores[a] - top)
+            likely[a] = math.exp(scores[a] - top)
+            total += likely[a]
     for adding in (True, False):
         for a in range(len(labels)):
-            label = labels[a]
-            chance = math.exp(scores[a] - top) / total if label >= 0 else 0.0
+            label, chance = labels[a], likely[a] / total if likely[a] > 0 else 0.0
             if chance < _UNLIKELY:
                 continue
             for q in range(indptr[label], indptr[label + 1]):

@@ -220,7 +220,7 @@ def _count_votes(
     known: Pairs,
     near: Pairs,
     cosines: NDArray[np.float32],
-    sums: NDArray[np.float32],
+    slots: NDArray[np.float32],
     indptr: NDArray[np.int64],
     labels: NDArray[np.int32],
     shares: NDArray[np.float32],
@@ -228,10 +228,12 @@ def _count_votes(
 ) -> None:
     """Share the votes of every row's neighbours, cosines (n_near,), out to labels, packed as CSR.
 
-    ``sums`` is scratch (n_labels,) or longer, zero before and after.
+    A label's twin is the neighbour of its that is nearest. ``slots`` is scratch (n_labels,) or
+    longer, zero before and after: which of the labels of a row one is, counted from 1.
     """
+    sums, tops = np.empty(len(labels), np.float32), np.empty(len(labels), np.float32)
     for i in range(len(near.indptr) - 1):
-        place, total, nearest = indptr[i], np.float32(0), np.float32(0)
+        start, n, total, nearest = indptr[i], 0, np.float32(0), np.float32(0)
         for p in range(near.indptr[i], near.indptr[i + 1]):
             nearest = max(nearest, cosines[p])
         for p in range(near.indptr[i], near.indptr[i + 1]):
@@ -243,41 +245,22 @@ def _count_votes(
             if weight == 0:
                 continue
             total += weight
-            for label in known.neurons[known.indptr[example] : known.indptr[example + 1]]:
-                if sums[label] == 0:
-                    labels[place] = label
-                    place += 1
-                sums[label] += weight
-        sort_ids(labels[indptr[i] : place])
-        for p in range(indptr[i], place):
-            shares[p] = sums[labels[p]] / total
-            sums[labels[p]] = 0
-        own, voted = slice(near.indptr[i], near.indptr[i + 1]), slice(indptr[i], place)
-        _find_twins(known, near.neurons[own], cosines[own], sums, labels[voted], twins[voted])
-        indptr[i + 1] = place
-
-
-@njit(cache=True, nogil=True)
-def _find_twins(
-    known: Pairs,
-    near: NDArray[np.int32],
-    cosines: NDArray[np.float32],
-    largest: NDArray[np.float32],
-    labels: NDArray[np.int32],
-    twins: NDArray[np.float32],
-) -> None:
-    """Find the twins of labels among one row's neighbours, ``near`` with their cosines.
-
-    ``largest`` is scratch (n_labels,) or longer, zero before and after.
-    """
-    for k in range(len(near)):
-        for label in known.neurons[known.indptr[near[k]] : known.indptr[near[k] + 1]]:
-            largest[label] = max(largest[label], cosines[k])
-    for p in range(len(labels)):
-        twins[p] = min(largest[labels[p]], np.float32(1)) ** _SHARPNESS
-    for k in range(len(near)):
-        for label in known.neurons[known.indptr[near[k]] : known.indptr[near[k] + 1]]:
-            largest[label] = 0
+            for e in range(known.indptr[example], known.indptr[example + 1]):
+                label = known.neurons[e]
+                if slots[label] == 0:
+                    labels[start + n], sums[n], tops[n] = label, 0, 0
+                    n += 1
+                    slots[label] = n
+                slot = np.int64(slots[label]) - 1
+                sums[slot] += weight
+                tops[slot] = max(tops[slot], cosines[p])
+        sort_ids(labels[start : start + n])
+        for p in range(start, start + n):
+            slot = np.int64(slots[labels[p]]) - 1
+            shares[p] = sums[slot] / total
+            twins[p] = min(tops[slot], np.float32(1)) ** _SHARPNESS
+            slots[labels[p]] = 0
+        indptr[i + 1] = start + n
 
 
 @njit(cache=True, nogil=True)

@@ -24,8 +24,8 @@ __all__ = [
     "words_for",
 ]
 
-_BITS = 64  # features of a word
-_LONG = 64  # a list of more than one feature in so many has ranks: they are no larger than it is
+_BITS = 32  # features of a word, which says in its other half how many come before
+_LONG = 64  # a list of more than one feature in so many has ranks: they are about as large as it is
 
 
 class Ranks(NamedTuple):
@@ -36,17 +36,15 @@ class Ranks(NamedTuple):
     rows : int32 array of shape (n_labels,), or (0,) if no label has any
         Row of each label; -1 where its list is short.
     words : uint64 array of shape (m, n_words)
-        Feature f is there if bit f % 64 of word f // 64 is set.
-    before : int32 array of shape (m, n_words)
-        How many features come before each word.
+        Feature f is there if bit f % 32 of word f // 32 is set; its upper half counts the features
+        before those of the word.
     """
 
     rows: NDArray[np.int32]
     words: NDArray[np.uint64]
-    before: NDArray[np.int32]
 
 
-NO_RANKS = Ranks(np.empty(0, np.int32), np.empty((0, 0), np.uint64), np.empty((0, 0), np.int32))
+NO_RANKS = Ranks(np.empty(0, np.int32), np.empty((0, 0), np.uint64))
 
 
 def make_ranks(indptr: NDArray[np.int64], features: NDArray[np.int32], n_features: int) -> Ranks:
@@ -55,16 +53,15 @@ def make_ranks(indptr: NDArray[np.int64], features: NDArray[np.int32], n_feature
     Examples
     --------
     >>> ranks = make_ranks(np.array([0, 2, 2]), np.array([0, 65], np.int32), 100)
-    >>> ranks.rows.tolist(), ranks.words.tolist(), ranks.before.tolist()
-    ([0, -1], [[1, 2]], [[0, 1]])
+    >>> ranks.rows.tolist(), [[hex(word) for word in row] for row in ranks.words.tolist()]
+    ([0, -1], [['0x1', '0x100000000', '0x100000002', '0x200000000']])
     """
     long = long_lists(indptr, n_features)
     if len(long) == 0:
         return NO_RANKS
     rows = np.full(len(indptr) - 1, -1, np.int32)
     rows[long] = np.arange(len(long))
-    shape = len(long), words_for(n_features)
-    ranks = Ranks(rows, np.zeros(shape, np.uint64), np.empty(shape, np.int32))
+    ranks = Ranks(rows, np.zeros((len(long), words_for(n_features)), np.uint64))
     _fill(indptr, features, long, ranks)
     return ranks
 
@@ -75,13 +72,13 @@ def _fill(
 ) -> None:
     """Set the bits of the labels ``long`` (m,), and count them."""
     for row in range(len(long)):
-        words, before = ranks.words[row], ranks.before[row]
+        words, count = ranks.words[row], 0
         for feature in features[indptr[long[row]] : indptr[long[row] + 1]]:
-            words[feature >> 6] |= np.uint64(1) << np.uint64(feature & 63)
-        count = 0
+            words[feature >> 5] |= np.uint64(1) << np.uint64(feature & 31)
         for w in range(len(words)):
-            before[w] = count
-            count += count_bits(words[w])
+            size = count_bits(words[w])
+            words[w] |= np.uint64(count) << np.uint64(_BITS)
+            count += size
 
 
 def long_lists(indptr: NDArray[np.int64], n_features: int) -> NDArray[np.intp]:
@@ -106,9 +103,9 @@ def rank_bytes(n_long: int, n_labels: int, n_features: int) -> int:
     --------
     >>> ranks = make_ranks(np.array([0, 2, 2]), np.array([0, 65], np.int32), 100)
     >>> rank_bytes(1, 2, 100), sum(array.nbytes for array in ranks)
-    (32, 32)
+    (40, 40)
     """
-    return (4 * n_labels + 12 * n_long * words_for(n_features)) if n_long else 0
+    return (4 * n_labels + 8 * n_long * words_for(n_features)) if n_long else 0
 
 
 @intrinsic
@@ -133,8 +130,7 @@ count_bits = _count if cast(Any, config).DISABLE_JIT else cast(Any, _count_bits)
 @njit(cache=True, nogil=True, forceinline=True)
 def find_rank(ranks: Ranks, row: int, feature: int) -> tuple[int, int]:
     """Say how many features of a list come before one, and whether that is there: 1 or 0."""
-    place, bit = np.uint64(feature) >> np.uint64(6), np.uint64(feature) & np.uint64(63)
-    word = ranks.words[row, place]
-    below = word & ((np.uint64(1) << bit) - np.uint64(1))
-    there = np.int64((word >> bit) & np.uint64(1))
-    return np.int64(ranks.before[row, place]) + count_bits(below), there  # type: ignore[return-value]
+    bit = np.uint64(1) << np.uint64(feature & (_BITS - 1))
+    word = ranks.words[row, np.uint64(feature) >> np.uint64(5)]
+    rank = np.int64(word >> np.uint64(_BITS)) + count_bits(word & (bit - np.uint64(1)))
+    return rank, np.int64((word & bit) != 0)  # type: ignore[return-value]

@@ -134,8 +134,7 @@ def _read_ranks(file: ArrayFile, wide: Wide, n_features: int) -> Ranks:
     """Ranks of a wide path; to make them is the quickest check of them."""
     rows = file.take("ranks.rows", np.int32, (None,))
     size = None, words_for(n_features) if len(rows) else 0
-    words = file.take("ranks.words", np.uint64, size)
-    ranks = Ranks(rows, words, file.take("ranks.before", np.int32, words.shape))
+    ranks = Ranks(rows, file.take("ranks.words", np.uint64, size))
     if not file.trusted:
         expected = make_ranks(wide.indptr, wide.features, n_features)._asdict()
         if not all(np.array_equal(a, expected[part]) for part, a in ranks._asdict().items()):
