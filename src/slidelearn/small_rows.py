@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from slidelearn.rows import BIAS_INPUT, Rows
 
-__all__ = ["SMALL_TYPES", "SmallRows", "dot_small", "small_product", "small_rows"]
+__all__ = [
+    "SMALL_TYPES",
+    "SmallRows",
+    "dot_small",
+    "multiply_some",
+    "small_product",
+    "small_rows",
+]
 
 SMALL_TYPES = ("int8", "int16")
 _BLOCK = 4096  # rows that are made small at a time
@@ -94,6 +101,23 @@ def dot_small(
     for j in range(len(numbers)):
         total += np.float32(numbers[j]) * vector[j]
     return total
+
+
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
+def multiply_some(
+    rows: SmallRows,
+    places: NDArray[np.int64],
+    n: int,
+    vector: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Inner products of the rows at the first n places with a vector, (d,) or longer: out (n,)."""
+    values, scales = rows.values, rows.scales
+    for q in range(n):
+        place, total = np.uint64(places[q]), np.float32(0)
+        for j in range(values.shape[1]):
+            total += np.float32(values[place, j]) * vector[j]
+        out[q] = scales[place] * total
 
 
 @njit(cache=True, nogil=True, fastmath=True, forceinline=True)
