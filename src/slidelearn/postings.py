@@ -17,7 +17,7 @@ from slidelearn.layers import Pairs
 from slidelearn.prefetching import LINE, prefetch
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
-from slidelearn.selecting import keep_largest
+from slidelearn.selecting import FULL, keep_largest
 from slidelearn.wide import Wide
 
 __all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "refile_postings"]
@@ -25,7 +25,6 @@ __all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "ref
 
 UNBIASED = np.empty(0, np.float32)
 _WHOLE = 2**31 - 1  # of a bucket
-_FULL = 4  # times as many keys as are wanted, when all but the largest are dropped
 _BEGINNING = 128  # entries of a bucket that are prefetched; the processor sees what comes then
 
 # What the bucket of the constant adds, so that its labels count as touched; no sum changes by it.
@@ -226,7 +225,7 @@ def best_labels(
     best = np.empty(n * limit, np.float32)
     touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
     sizes, probed = np.empty(longest, np.float32), np.empty(longest, np.int32)
-    full = np.uint64(_FULL * limit)
+    full = np.uint64(FULL * limit)
     for i in range(n):
         n_probed, most = _choose_buckets(x, i, postings, cap, probes, sizes, probed)
         most += len(postings.usual)

@@ -8,7 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["keep_largest"]
+__all__ = ["FULL", "keep_largest"]
+
+FULL = 4  # times as many keys as are wanted, when who collects them drops all but the largest
 
 _ID_BITS = 31
 
