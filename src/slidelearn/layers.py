@@ -12,7 +12,7 @@ from slidelearn.csr import count_ids, cut_rows
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
 from slidelearn.prefetching import prefetch_row
 from slidelearn.rows import BIAS_INPUT, Rows, add_scaled_row, dot_row
-from slidelearn.small_rows import SmallRows, dot_small
+from slidelearn.small_rows import SmallRows, multiply_some
 from slidelearn.workers import pieces
 
 __all__ = [
@@ -331,10 +331,10 @@ def small_logits(h: Rows, weight: SmallRows, pairs: Pairs, out: NDArray[np.float
     """Do the same with small rows, for dense inputs ``h``: out (n_pairs,)."""
     for i in range(len(pairs.indptr) - 1):
         vector = h.values[h.indptr[i] : h.indptr[i + 1]]
-        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            n = pairs.neurons[p]
-            logit = weight.scales[n] * dot_small(weight.values[n], vector)
-            out[p] = logit + BIAS_INPUT * weight.bias[n]
+        start, end = pairs.indptr[i], pairs.indptr[i + 1]
+        multiply_some(weight, pairs.neurons[start:end], end - start, vector, out[start:end])
+        for p in range(start, end):
+            out[p] += BIAS_INPUT * weight.bias[pairs.neurons[p]]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -106,7 +106,7 @@ def dot_small(
 @njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def multiply_some(
     rows: SmallRows,
-    places: NDArray[np.int64],
+    places: NDArray[np.int64] | NDArray[np.int32],
     n: int,
     vector: NDArray[np.float32],
     out: NDArray[np.float32],
