@@ -12,7 +12,7 @@ from slidelearn.csr import count_ids, cut_rows
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
 from slidelearn.prefetching import prefetch_row
 from slidelearn.rows import BIAS_INPUT, Rows, add_scaled_row, dot_row
-from slidelearn.small_rows import SmallRows, multiply_some
+from slidelearn.small_rows import SmallRows, dot_small, multiply_some
 from slidelearn.workers import pieces
 
 __all__ = [
@@ -320,10 +320,12 @@ def pair_logits(
 ) -> None:
     """Compute the active neurons only: weights (N, width + 1) -> out (n_pairs,)."""
     for i in range(len(pairs.indptr) - 1):
+        vector = rows.values[rows.indptr[i] : rows.indptr[i + 1]]
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             if p + 1 < len(pairs.neurons):
                 prefetch_row(weight[pairs.neurons[p + 1]])
-            out[p] = dot_row(rows, i, weight[pairs.neurons[p]])
+            row = weight[pairs.neurons[p]]
+            out[p] = dot_small(row, vector) if rows.dense else dot_row(rows, i, row)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
