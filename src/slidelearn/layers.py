@@ -320,7 +320,7 @@ def pair_logits(
 ) -> None:
     """Compute the active neurons only: weights (N, width + 1) -> out (n_pairs,)."""
     for i in range(len(pairs.indptr) - 1):
-        # Cut once: `dot_row`, for every pair of a dense example, takes 12.9 us where this takes 6.0.
+        # Cut once: `dot_row` cuts for every pair, and 80 pairs take 12.9 us instead of 6.0.
         vector = rows.values[rows.indptr[i] : rows.indptr[i + 1]]
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             if p + 1 < len(pairs.neurons):
