@@ -58,6 +58,19 @@ def test_what_is_not_found_was_not_promised(seed, n_neurons, limit, reach, shift
         assert (promises[i, codes[better]] + shifts[i] < worst + 1e-4).all()
 
 
+def test_as_many_are_found_as_there_is_room_for():
+    """Until so many are kept, others need not promise as much as the worst of these."""
+    weight, queries = (np.abs(part) for part in problem(60, 5)[1:])
+    weight[:, -1] = 0
+    weight[:6] *= 1000  # they fill the first levels, and the others promise less than any
+    index = NeuronIndex(TableConfig(n_buckets=1), seed=0)
+    with Workers(1) as workers:
+        index.fit(weight, dense_rows(queries), workers)
+    index.keep_rows(weight)
+    for limit in (20, 59, 60, 61):
+        assert [len(found) for found in look(index, queries, limit, 0)] == [min(limit, 60)] * 5
+
+
 @pytest.mark.parametrize("d", [5, 64])
 @pytest.mark.parametrize("shift", [-50.0, 0.0, 50.0])
 def test_a_search_that_goes_far_enough_finds_the_best(d, shift):

@@ -10,9 +10,11 @@ from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.rows import BIAS_INPUT, dense_rows
 from slidelearn.tables.outlook import look_out, make_outline
 from slidelearn.tables.sketches import (
+    BLOCK,
     cut_query,
+    make_block,
     make_sketches,
-    most_product,
+    most_products,
     n_words,
     open_sketches,
     turn_row,
@@ -42,10 +44,15 @@ def bounds(index, sketches, query):
     planes = np.empty((4, len(row) // 64), np.uint64)
     cut = cut_query(query, sketches.turn, row, planes)
     codes = index.tables.codes[index.tables.neurons[0], 0] // index.family.n_levels
-    toward = index.family.centroids[0] @ query
-    return np.array(
-        [most_product(sketches, i, planes, cut, toward[c]) for i, c in enumerate(codes)]
-    )
+    toward, found = (index.family.centroids[0] @ query)[codes], []
+    block = make_block()
+    for start in range(0, len(codes), 100):  # blocks that are not full, in either half
+        n, first = min(100, len(codes) - start), BLOCK * (start // 100 % 2)
+        block.places[first : first + n] = np.arange(start, start + n)
+        block.products[first : first + n] = toward[start : start + n]
+        most_products(sketches, block, first, n, planes, cut)
+        found.append(block.products[first : first + n].copy())
+    return np.concatenate(found)
 
 
 @pytest.mark.nojit

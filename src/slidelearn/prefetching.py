@@ -43,11 +43,11 @@ def _prefetch(typing_context: Any, array: Any, place: Any) -> Any:
     return signature, generate
 
 
-def _nothing(array: NDArray[Any], place: int) -> None:
+def _nothing(array: NDArray[Any], place: int | np.uint64) -> None:
     """Stand in for `_prefetch` where kernels are not compiled."""
 
 
-prefetch: Callable[[NDArray[Any], int], None]  # as kernels see it
+prefetch: Callable[[NDArray[Any], int | np.uint64], None]  # as kernels see it
 prefetch = _nothing if cast(Any, config).DISABLE_JIT else cast(Any, _prefetch)
 
 

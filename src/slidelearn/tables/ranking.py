@@ -22,13 +22,21 @@ from slidelearn.selecting import FULL, keep_largest
 from slidelearn.small_rows import SmallRows, multiply_some
 from slidelearn.tables.buckets import Tables
 from slidelearn.tables.outlook import Outline, Outlook
-from slidelearn.tables.sketches import PLANES, Sketches, cut_query, most_product
+from slidelearn.tables.sketches import (
+    BLOCK,
+    PLANES,
+    Block,
+    Sketches,
+    cut_query,
+    make_block,
+    most_products,
+)
 
 __all__ = ["rank_buckets", "rank_probed"]
 
 _FIRST = 2  # directions that are looked at first, for every neuron that is kept
-_AT_ONCE = 32  # spans, and rows, that are prefetched before the first of them is read
-_ROWS = 256  # sketches that are read before rows are
+_SPANS = 128  # of a table, that are taken before they are read
+_AT_ONCE = 32  # rows that are prefetched before the first of them is read
 _LINES = 8  # of each that are prefetched; the processor sees what comes then
 # Parts of the reach: the nearest buckets, which are read first, say how much others must promise.
 _PARTS = (np.float32(0), np.float32(0.5), np.float32(1))
@@ -129,7 +137,7 @@ def _rank_probed(
     """Fill the pairs: indptr (n + 1,) and neurons (n * room,)."""
     keys, spans = np.empty(room, np.float32), np.empty((probes.shape[2], 3), np.int64)
     nothing, planes = np.empty(0, np.float32), np.empty((0, 0), np.uint64)
-    zero = np.float32(0)
+    zero, block = np.float32(0), make_block()
     for i in range(len(probes)):
         vector = queries.values[queries.indptr[i] : queries.indptr[i + 1]]
         query = _Query(vector, nothing, zero, zero, planes, (zero, zero))
@@ -140,7 +148,7 @@ def _rank_probed(
                 spans[n, 0], spans[n, 1], spans[n, 2] = start, end, 0
                 n += 1
         best = neurons[indptr[i] : indptr[i] + room]
-        kept = _read(tables, rows, None, spans[:n], query, keys, best, np.int64(0))
+        kept = _read(tables, rows, None, spans[:n], query, block, keys, best, np.int64(0))
         best[:kept].sort()
         indptr[i + 1] = indptr[i] + kept
 
@@ -159,9 +167,10 @@ def _rank(
     neurons: NDArray[np.int32],
 ) -> None:
     """Fill the pairs: indptr (n + 1,) and neurons (n * room,)."""
-    keys, outline = np.empty(room, np.float32), outlook.outline
-    unread, spans = np.empty_like(outline.starts), np.empty((max(first, _AT_ONCE), 3), np.int64)
-    hopes = np.empty(FULL * first, np.float32)
+    keys, outline, block = np.empty(room, np.float32), outlook.outline, make_block()
+    hopes, spans = np.empty(FULL * first, np.float32), np.empty((_SPANS, 3), np.int64)
+    unread = np.empty_like(outline.starts)
+    promising = np.empty(max(len(hopes), len(unread)), np.int32)
     if sketches is None:
         turned, planes = np.empty(0, np.float32), np.empty((0, 0), np.uint64)
     else:
@@ -179,99 +188,111 @@ def _rank(
         keys[:] = -np.inf
         unread[:] = outline.starts
         for part in range(len(_PARTS)):
-            spread, c = _PARTS[part] * reach * query.norm, 0
-            while c < len(unread):
-                if part == 0:
-                    n, c = _nearest(tables, outline, query, hopes, unread, spans), len(unread)
-                else:
-                    c, n = _promising(tables, outline, query, spread, keys, c, unread, spans)
-                kept = _read(tables, rows, sketches, spans[:n], query, keys, best, kept)
+            spread, taken = _PARTS[part] * reach * query.norm, np.int64(0)
+            if part == 0:
+                m, n_levels = _nearest(outline, query, hopes, promising), 1
+            else:
+                m = _promising(outline, query, spread, _least(keys, kept), promising)
+                n_levels = len(outline.lengths)
+            while taken < m:
+                least = _least(keys, kept)
+                n, taken = _take(
+                    tables.offsets, outline, query, spread, least, n_levels,
+                    promising[:m], taken, unread, spans,
+                )  # fmt: skip
+                kept = _read(tables, rows, sketches, spans[:n], query, block, keys, best, kept)
         best[:kept].sort()
         indptr[i + 1] = indptr[i] + kept
 
 
 @njit(cache=True, nogil=True)
 def _nearest(
-    tables: Tables,
-    outline: Outline,
-    query: _Query,
-    hopes: NDArray[np.float32],
-    unread: NDArray[np.int32],
-    spans: NDArray[np.int64],
-) -> int:
-    """Take the longest neurons of the directions that promise most, a quarter as many as hopes.
+    outline: Outline, query: _Query, hopes: NDArray[np.float32], nearest: NDArray[np.int32]
+) -> np.int64:
+    """Name the directions that promise most, a quarter as many as hopes; returns how many.
 
     They hope for what a neuron one standard deviation better than its centroid has; ``hopes`` is
-    room for that. Returns how many spans there are.
+    room for that, and ``nearest`` for as many or more.
     """
-    nearest, n, least = np.empty(len(hopes), np.int32), np.uint64(0), np.float32(-np.inf)
-    towards, radii, longest = query.towards, outline.radii, outline.longest
-    full = np.uint64(len(hopes))
-    for c in range(len(unread)):
+    n, least, towards, radii = np.uint64(0), np.float32(-np.inf), query.towards, outline.radii
+    longest, full = outline.longest, np.uint64(len(hopes))
+    for c in range(len(longest)):
         hope = (towards[c] + query.norm * radii[c]) * longest[c]
         hopes[n], nearest[n] = hope, c
         n += np.uint64((hope >= least) & (longest[c] > 0))
         if n == full:
-            n = np.uint64(keep_largest(hopes, nearest, len(hopes) // FULL))
+            n = np.uint64(keep_largest(hopes, nearest[: len(hopes)], len(hopes) // FULL))
             least = hopes[:n].min()
-    kept = keep_largest(hopes[:n], nearest, len(hopes) // FULL)
-    for s in range(kept):
-        _take(tables, outline, int(nearest[s]), int(unread[nearest[s]]) + 1, unread, spans, s)
-    return int(kept)
+    return np.int64(keep_largest(hopes[:n], nearest[:n], len(hopes) // FULL))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _least(keys: NDArray[np.float32], kept: np.int64) -> np.float32:
+    """What others must promise: as much as the worst that is kept, once so many are."""
+    return keys[0] if kept == len(keys) else np.float32(-np.inf)
 
 
 @njit(cache=True, nogil=True)
 def _promising(
-    tables: Tables,
     outline: Outline,
     query: _Query,
     spread: np.float32,
-    keys: NDArray[np.float32],
-    c: int,
-    unread: NDArray[np.int32],
-    spans: NDArray[np.int64],
-) -> tuple[int, int]:
-    """Take all buckets from direction c on that promise more than the worst neuron kept has.
+    least: np.float32,
+    promising: NDArray[np.int32],
+) -> np.int64:
+    """Say which directions may hold a neuron that good; ``spread`` is what a radius promises.
 
-    ``unread`` (C,) is the next level of every direction, ``spread`` what a radius promises. Returns
-    the direction to go on with, and how many spans there are: no more than have room.
+    Returns how many there are; ``promising`` is room for all.
     """
-    lengths, n = outline.lengths, 0
-    while c < len(unread) and n < len(spans):
-        most = query.towards[c] + spread * outline.radii[c]
-        if not _promise(most, outline.longest[c], lengths[-1]) + query.shift < keys[0]:
-            level = int(unread[c])
-            while level < len(lengths) and not (
-                _promise(most, lengths[level], lengths[-1]) + query.shift < keys[0]
-            ):
-                level += 1
-            if level > unread[c]:
-                _take(tables, outline, c, level, unread, spans, n)
-                n += 1
-        c += 1
-    return c, n
+    towards, radii, longest, shift = query.towards, outline.radii, outline.longest, query.shift
+    shortest, n = outline.lengths[-1], np.uint64(0)
+    for c in range(np.uint64(len(radii))):
+        most = towards[c] + spread * radii[c]
+        promising[n] = c
+        n += np.uint64(_promise(most, longest[c], shortest) + shift >= least)
+    return np.int64(n)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(cache=True, nogil=True)
 def _take(
-    tables: Tables,
+    offsets: NDArray[np.int64],
     outline: Outline,
-    c: int,
-    level: int,
+    query: _Query,
+    spread: np.float32,
+    least: np.float32,
+    n_levels: int,
+    promising: NDArray[np.int32],
+    taken: np.int64,
     unread: NDArray[np.int32],
     spans: NDArray[np.int64],
-    n: int,
-) -> None:
-    """Note where the neurons of a direction up to a level lie that are not read yet: spans[n]."""
-    offsets, start = tables.offsets[0], c * len(outline.lengths)
-    spans[n, 0], spans[n, 1], spans[n, 2] = offsets[start + unread[c]], offsets[start + level], c
-    unread[c] = level
+) -> tuple[int, np.int64]:
+    """Note where the neurons of promising directions (m,) lie that may be that good.
+
+    They are of the next levels that are not read, ``unread`` (C,), and of so many at most. So many
+    directions were taken before. Returns how many ``spans`` there are, no more than have room, and
+    how many directions are taken then.
+    """
+    towards, radii, shift, n = query.towards, outline.radii, query.shift, 0
+    lengths, shortest, width = outline.lengths, outline.lengths[-1], len(outline.lengths)
+    while taken < len(promising) and n < len(spans):
+        c = np.int64(promising[taken])
+        begun, level, most = np.int64(unread[c]), np.int64(0), towards[c] + spread * radii[c]
+        for s in range(width):
+            level += np.int64(_promise(most, lengths[s], shortest) + shift >= least)
+        level = min(level, begun + n_levels)
+        if level > begun:
+            spans[n, 0], spans[n, 2] = offsets[0, c * width + begun], c
+            spans[n, 1] = offsets[0, c * width + level]
+            unread[c] = level
+            n += 1
+        taken += 1
+    return n, taken
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _promise(most: np.float32, length: np.float32, shortest: np.float32) -> np.float32:
     """What neurons of a length have at most; of a negative product, the shortest have most."""
-    return most * length if most > 0 else most * shortest
+    return max(most * length, most * shortest)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -281,6 +302,7 @@ def _read(
     sketches: Sketches | None,
     spans: NDArray[np.int64],
     query: _Query,
+    block: Block,
     keys: NDArray[np.float32],
     best: NDArray[np.int32],
     kept: np.int64,
@@ -290,78 +312,62 @@ def _read(
     Whole arrays by index, many rows at once: for each row alone, Numba counted references to parts
     of arrays by 40 locked instructions, which took half of a query.
     """
-    if sketches is not None:
-        _prefetch_sketches(sketches, spans)
-    places, mosts = np.empty(_ROWS, np.int64), np.empty(_ROWS, np.float32)
     held, logits = np.empty(_AT_ONCE, np.int64), np.empty(_AT_ONCE, np.float32)
     values, vector, ids = rows.values.reshape(-1), query.vector, tables.neurons[0]
     scales, biases, width = rows.scales, rows.bias, rows.values.shape[1]
-    next_span, done = 0, np.int64(0)
-    while next_span < len(spans):
-        next_span, done, n = _estimate(sketches, spans, next_span, done, query, places, mosts)
+    places, mosts, least = block.places, block.products, _least(keys, kept) - query.shift
+    first, next_first = np.int64(0), np.int64(BLOCK)
+    s, done, n = _name(sketches, spans, np.int64(0), np.int64(0), query.towards, block, first)
+    while n > 0:
+        s, done, next_n = _name(sketches, spans, s, done, query.towards, block, next_first)
+        if sketches is not None:
+            most_products(sketches, block, first, n, query.planes, query.cut)
         n_held = 0
-        for p in range(n + 1):
-            if n_held == _AT_ONCE or (p == n and n_held > 0):
+        for p in range(first, first + n + 1):
+            if n_held == _AT_ONCE or (p == first + n and n_held > 0):
                 multiply_some(rows, held, n_held, vector, logits)
                 for q in range(n_held):
                     place = np.uint64(held[q])
                     logit = logits[q] + BIAS_INPUT * biases[place]
                     if kept < len(keys) or logit >= keys[0]:
                         kept = offer(keys, best, kept, logit, np.int64(ids[place]))
-                n_held = 0
-            if p < n and (kept < len(keys) or not mosts[p] < keys[0]):
-                first = width * places[p]
-                for number in range(first, min(first + width, first + _LINES * LINE * 4), LINE * 4):
+                n_held, least = 0, _least(keys, kept) - query.shift
+            if p < first + n and not mosts[p] < least:
+                start = width * places[p]
+                for number in range(start, min(start + width, start + _LINES * LINE * 4), LINE * 4):
                     prefetch(values, number)
                 prefetch(scales, places[p])
                 prefetch(biases, places[p])
-                prefetch(ids, places[p])
                 held[n_held] = places[p]
                 n_held += 1
+        first, next_first, n = next_first, first, next_n
     return kept
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def _prefetch_sketches(sketches: Sketches, spans: NDArray[np.int64]) -> None:
-    """Begin to load the first sketches of spans."""
-    width, words = sketches.words.shape[1], sketches.words.reshape(-1)
-    for s in range(len(spans)):
-        end = min(width * spans[s, 1], width * spans[s, 0] + _LINES * LINE // 2)
-        for word in range(width * spans[s, 0], end, LINE // 2):
-            prefetch(words, word)
-
-
 @njit(cache=True, nogil=True)
-def _estimate(
+def _name(
     sketches: Sketches | None,
     spans: NDArray[np.int64],
-    s: int,
+    s: np.int64,
     done: np.int64,
-    query: _Query,
-    places: NDArray[np.int64],
-    mosts: NDArray[np.float32],
-) -> tuple[int, np.int64, int]:
-    """Say what logits the next neurons of spans have at most: places and mosts, (m,).
+    towards: NDArray[np.float32],
+    block: Block,
+    first: np.int64,
+) -> tuple[np.int64, np.int64, np.int64]:
+    """Name the next neurons of spans (n, 3) in a block, from ``first`` on.
 
-    Without sketches that is anything. Of span ``s``, so many are done. Returns both as they are
-    then, and how many neurons there are. A loop of its own, without branches, takes 7 ns less for a
-    neuron than one with them.
+    Of span ``s``, so many are done. With the product of their centroid, or infinity without
+    sketches: anything is promised then. Returns both as they are then, and how many neurons.
     """
-    n, planes, cut = np.uint64(0), query.planes, query.cut
-    while s < len(spans):
+    places, products, n = block.places, block.products, np.int64(0)
+    while s < len(spans) and n < BLOCK:
         start = spans[s, 0] + done
-        end = min(spans[s, 1], start + len(mosts) - np.int64(n))
-        if sketches is None:
-            for place in range(start, end):
-                mosts[n], places[n] = np.inf, place
-                n += np.uint64(1)
-        else:
-            toward = query.towards[spans[s, 2]]
-            for place in range(np.uint64(start), np.uint64(end)):
-                mosts[n] = most_product(sketches, place, planes, cut, toward) + query.shift
-                places[n] = place
-                n += np.uint64(1)
-        if end < spans[s, 1]:
-            return s, end - spans[s, 0], int(n)
-        s, done = s + 1, np.int64(0)
-    return s, done, int(n)
+        size = min(spans[s, 1] - start, BLOCK - n)
+        toward = np.float32(np.inf) if sketches is None else towards[spans[s, 2]]
+        for j in range(size):
+            places[np.uint64(first + n + j)] = start + j
+            products[np.uint64(first + n + j)] = toward
+        n, done = n + size, done + size
+        if start + size == spans[s, 1]:
+            s, done = s + 1, np.int64(0)
+    return s, done, n

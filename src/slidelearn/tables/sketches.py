@@ -18,18 +18,22 @@ from numpy.typing import NDArray
 
 from slidelearn.hashing.centring import Centring
 from slidelearn.hashing.centroids import Centroids
+from slidelearn.prefetching import LINE, prefetch
 from slidelearn.ranks import count_bits
 from slidelearn.rows import BIAS_INPUT
 from slidelearn.small_rows import dot_small
 from slidelearn.tables.buckets import Tables
 
 __all__ = [
+    "BLOCK",
     "PLANES",
     "SKETCHED",
+    "Block",
     "Sketches",
     "cut_query",
+    "make_block",
     "make_sketches",
-    "most_product",
+    "most_products",
     "n_words",
     "open_sketches",
     "turn_row",
@@ -41,7 +45,9 @@ SKETCHED = 64
 _WORD = 64  # signs of a word
 PLANES = 4  # bits of a number of a query
 _MOST = 2 ** (PLANES - 1) - 1  # the largest such number
-_BLOCK = 4096  # neurons that are sketched at a time
+_MADE = 4096  # neurons that are sketched at a time
+BLOCK = 512  # neurons whose sketches are looked at together, a power of two
+_AHEAD = 64  # of these, those that are prefetched before the first of them is read
 # By how many |query| an estimate is raised to what a product is at most, in units of what a sign
 # counts: 1.7 standard deviations. With 0.8 instead of 1.0, 0.2 % of the best of ten million rows
 # were passed over; with 1.0 none of those of a million, or of commits.
@@ -67,6 +73,36 @@ class Sketches(NamedTuple):
     turn: NDArray[np.float32]
 
 
+class Block(NamedTuple):
+    """Room for neurons that are looked at together, and as much again for those that come next.
+
+    Attributes
+    ----------
+    places : int64 array of shape (2 * BLOCK,)
+        Where they are in the order of the table.
+    products : float32 array of shape (2 * BLOCK,)
+        Of their centroids with a query, and then what their own are at most.
+    bits, facts : int64 and float32 arrays of shape (2, BLOCK) and (3, BLOCK)
+        Columns of words and of numbers of sketches.
+    """
+
+    places: NDArray[np.int64]
+    products: NDArray[np.float32]
+    bits: NDArray[np.int64]
+    facts: NDArray[np.float32]
+
+
+@njit(cache=True, nogil=True)
+def make_block() -> Block:
+    """Make room for a block."""
+    return Block(
+        np.zeros(2 * BLOCK, np.int64),
+        np.empty(2 * BLOCK, np.float32),
+        np.empty((2, BLOCK), np.int64),
+        np.empty((3, BLOCK), np.float32),
+    )
+
+
 def n_words(width: int) -> int:
     """Words of the signs of so many numbers; turning takes a power of two of them.
 
@@ -85,8 +121,8 @@ def make_sketches(
     order, width = tables.neurons[0], weight.shape[1] - 1
     n_signs = _WORD * n_words(width)
     sketches = open_sketches(np.zeros((len(order), n_signs // _WORD + 2), np.int64), seed)
-    for start in range(0, len(order), _BLOCK):
-        part = slice(start, start + _BLOCK)
+    for start in range(0, len(order), _MADE):
+        part = slice(start, start + _MADE)
         own = order[part]
         vectors = centring.neurons(weight[own, :-1], BIAS_INPUT * weight[own, -1])
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
@@ -167,35 +203,82 @@ def cut_query(
     return np.float32(2) * step, slack - step * np.float32(total)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def _count(word: np.int64, planes: NDArray[np.uint64], w: np.uint64) -> int:
-    """Sum what a query has where a word's bits are set; the word's place says which of planes."""
-    own = np.uint64(word)
-    total = count_bits(own & planes[0, w]) + 2 * count_bits(own & planes[1, w])
-    return total + 4 * count_bits(own & planes[2, w]) - 8 * count_bits(own & planes[3, w])
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def most_product(
+@njit(cache=True, nogil=True)
+def most_products(
     sketches: Sketches,
-    place: int | np.uint64,
+    block: Block,
+    first: np.int64,
+    n: np.int64,
     planes: NDArray[np.uint64],
     cut: tuple[np.float32, np.float32],
-    toward: np.float32,
-) -> np.float32:
-    """What the product of a neuron with a query is at most, or nearly always.
+) -> None:
+    """Say what the products of n neurons with a query are at most, or nearly always.
 
-    ``toward`` is the product of its centroid with the query. Places are unsigned, so that none
-    counts from the end, and two words, of 128 numbers, need no loop: 9 ns instead of 15.
+    They are those of a block from ``first`` on, whose products are those of their centroids before.
     """
-    words, numbers = sketches.words[place], sketches.numbers[place]
-    n, total = np.uint64(planes.shape[1]), np.int64(0)
-    zero, one = np.uint64(0), np.uint64(1)
-    if n == 2:
-        total += _count(words[zero], planes, zero) + _count(words[one], planes, one)
+    if planes.shape[1] == 2:
+        _most_of_two(sketches, block, np.uint64(first), np.uint64(n), planes, cut)
     else:
-        for w in range(n):
-            total += _count(words[np.uint64(w)], planes, np.uint64(w))
-    at = n + n
-    length, sign, constant = numbers[at], numbers[at + one], numbers[at + one + one]
-    return np.float32(length * toward + constant + sign * (cut[0] * np.float32(total) + cut[1]))
+        _most_of_words(sketches, block, np.uint64(first), np.uint64(n), planes, cut)
+
+
+@njit(cache=True, nogil=True)
+def _most_of_two(
+    sketches: Sketches,
+    block: Block,
+    first: np.uint64,
+    n: np.uint64,
+    planes: NDArray[np.uint64],
+    cut: tuple[np.float32, np.float32],
+) -> None:
+    """Do that for sketches of two words, in columns: eight neurons are added up at a time.
+
+    It takes 2.1 ns for a neuron, and 2.8 without columns.
+    """
+    words, numbers, bits, facts = sketches.words, sketches.numbers, block.bits, block.facts
+    flat, places, products = words.reshape(-1), block.places, block.products
+    zero, one, two, width = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(4)
+    last, at = np.uint64(len(places) - 1), np.uint64(4)
+    for j in range(n):
+        prefetch(flat, width * np.uint64(places[(first + j + np.uint64(_AHEAD)) & last]))
+        place = np.uint64(places[first + j])
+        bits[zero, j], bits[one, j] = words[place, zero], words[place, one]
+        facts[zero, j], facts[one, j] = numbers[place, at], numbers[place, at + one]
+        facts[two, j] = numbers[place, at + two]
+    a0, a1, a2, a3 = planes[0, 0], planes[1, 0], planes[2, 0], planes[3, 0]
+    b0, b1, b2, b3 = planes[0, 1], planes[1, 1], planes[2, 1], planes[3, 1]
+    for j in range(n):
+        a, b = np.uint64(bits[zero, j]), np.uint64(bits[one, j])
+        total = count_bits(a & a0) + count_bits(b & b0)
+        total += 2 * (count_bits(a & a1) + count_bits(b & b1))
+        total += 4 * (count_bits(a & a2) + count_bits(b & b2))
+        total -= 8 * (count_bits(a & a3) + count_bits(b & b3))
+        most = facts[one, j] * (cut[0] * np.float32(total) + cut[1])
+        products[first + j] = facts[zero, j] * products[first + j] + facts[two, j] + most
+
+
+@njit(cache=True, nogil=True)
+def _most_of_words(
+    sketches: Sketches,
+    block: Block,
+    first: np.uint64,
+    n: np.uint64,
+    planes: NDArray[np.uint64],
+    cut: tuple[np.float32, np.float32],
+) -> None:
+    """Do that for sketches of any number of words."""
+    words, numbers, places = sketches.words, sketches.numbers, block.places
+    products, flat, n_words = block.products, words.reshape(-1), np.uint64(planes.shape[1])
+    width, zero, one, two = np.uint64(words.shape[1]), np.uint64(0), np.uint64(1), np.uint64(2)
+    three, last, at = np.uint64(3), np.uint64(len(places) - 1), n_words + n_words
+    for p in range(first, first + n):
+        later = width * np.uint64(places[(p + np.uint64(_AHEAD)) & last])
+        for word in range(later, later + width, np.uint64(LINE // 2)):
+            prefetch(flat, word)
+        place, total = np.uint64(places[p]), np.int64(0)
+        for w in range(n_words):
+            own = np.uint64(words[place, w])
+            total += count_bits(own & planes[zero, w]) + 2 * count_bits(own & planes[one, w])
+            total += 4 * count_bits(own & planes[two, w]) - 8 * count_bits(own & planes[three, w])
+        most = numbers[place, at + one] * (cut[0] * np.float32(total) + cut[1])
+        products[p] = numbers[place, at] * products[p] + numbers[place, at + two] + most
