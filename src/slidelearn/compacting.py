@@ -18,15 +18,16 @@ def compact_model(model: Model, dtype: str = "int8") -> Model:
     """Make a copy that serves predictions: no optimizers, and smaller weights.
 
     The first hidden layer and the output layer, which are nearly all of the dense weights, become
-    whole numbers with a scale for each row; float32 leaves them. A network with a hashed hidden
-    layer keeps its weights. What else is large, such as the wide path, stays as it is.
+    `SmallRows`; float32 leaves them. A network with a hashed hidden layer keeps its weights. What
+    else is large, such as the wide path, stays as it is.
 
     Parameters
     ----------
     model : Model
         Stays as it is; arrays that do not change are shared.
-    dtype : {"float32", "int8", "int16"}
-        Of the weights. int16 is as small as bfloat16, and nearer to float32.
+    dtype : {"float32", "int8", "int16", "bf16"}
+        Of the weights. int8 and int16 are whole numbers with a scale for each row; int16 is as
+        small as bf16, and nearer to float32.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from slidelearn.layers import Layer
 from slidelearn.model import Model
 from slidelearn.network import UNWEIGHTED, Network
 from slidelearn.optimizers import Optimizer, make_optimizer, state_shapes
-from slidelearn.small_rows import SmallRows
+from slidelearn.small_rows import SMALL_TYPES, SmallRows
 from slidelearn.sparse_arrays import (
     name_sparse,
     read_derived,
@@ -216,7 +216,7 @@ def read_small_rows(
     """Small rows of a shape, with biases where they are neurons."""
     size = (shape[0] if neurons else 0,)
     return SmallRows(
-        file.take(f"{name}.values", np.dtype(dtype).type, shape),
+        file.take(f"{name}.values", SMALL_TYPES[dtype], shape),
         file.take(f"{name}.scales", np.float32, shape[:1]),
         file.take(f"{name}.bias", np.float32, size),
     )

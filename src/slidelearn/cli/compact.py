@@ -20,7 +20,9 @@ def compact(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the copy.")],
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="T", help="Of the weights: int8 (the default), int16 or float32."),
+        typer.Option(
+            metavar="T", help="Of the weights: int8 (the default), int16, bf16 or float32."
+        ),
     ] = None,
     drop_optimizer: Annotated[
         bool, typer.Option("--drop-optimizer", help="Do no more than that: --dtype float32.")
