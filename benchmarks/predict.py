@@ -37,8 +37,7 @@ from slidelearn.workers import Workers, single_blas
 
 _K = 5
 _SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
-_REACHES = (1, 2, 3, 4, 5, 5.5, 6, 7, 8, 9, 10, 12)  # standard deviations
-_MOST_CENTROIDS = 4096  # so that to rank them costs no more than to read some buckets
+_REACHES = (1, 2, 3, 4, 4.5, 5, 5.5, 6, 7, 8, 9, 10, 12)  # standard deviations
 _PRODUCTS = 2**26  # of rows and queries, held at a time: 256 MiB
 _RESCORED = 10  # neurons that are scored in full, twice as many as are wanted
 _HERE = Path(__file__).parent
@@ -183,8 +182,7 @@ def tables(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[float, Searc
 
     Centroids are centred on the queries that are asked later; of their answers it knows nothing.
     """
-    n_centroids = min(_MOST_CENTROIDS, int(np.ceil(np.sqrt(8 * len(rows)))))
-    index = NeuronIndex(TableConfig(n_buckets=n_centroids), seed=0)
+    index = NeuronIndex(TableConfig(), seed=0)
     with Workers(2) as workers:
         index.fit(rows, dense_rows(queries), workers)
     index.keep_rows(rows)
