@@ -62,11 +62,12 @@ def draw_curves(results: dict[str, Any], path: Path) -> None:
 def draw_frontier(points: list[dict[str, Any]], path: Path, title: str) -> None:
     """Queries a second against recall@5, a line for every search."""
     figure, axes = _axes()
-    for name in dict.fromkeys(point["name"] for point in points):
+    for i, name in enumerate(dict.fromkeys(point["name"] for point in points)):
         own = [point for point in points if point["name"] == name]
         legend = f"{name}, {own[0]['build_seconds']:.0f} s, {own[0]['memory_mb']:.0f} MiB to build"
         line = [(point["recall"], point["per_second"]) for point in own]
-        axes.plot(*zip(*line, strict=True), marker="o", label=legend)
+        marker = "os^"[i // 10]  # there are ten colours
+        axes.plot(*zip(*line, strict=True), marker=marker, label=legend)
     axes.set_yscale("log")
     axes.set_xlabel("recall@5")
     axes.set_ylabel("queries a second, one thread")
