@@ -268,9 +268,9 @@ def _take(
 ) -> tuple[int, np.int64]:
     """Note where the neurons of promising directions (m,) lie that may be that good.
 
-    They are of the next levels that are not read, ``unread`` (C,), and of so many at most. So many
-    directions were taken before. Returns how many ``spans`` there are, no more than have room, and
-    how many directions are taken then.
+    They are of the next levels that are not read, from ``unread`` (C,) on and ``n_levels`` at most;
+    ``taken`` directions were looked at before. Returns how many ``spans`` (n, 3) there are, no more
+    than have room, and how many directions are taken then.
     """
     towards, radii, shift, n = query.towards, outline.radii, query.shift, 0
     lengths, shortest, width = outline.lengths, outline.lengths[-1], len(outline.lengths)
