@@ -18,7 +18,6 @@ from slidelearn.rows import BIAS_INPUT, Rows
 
 __all__ = [
     "SMALL_TYPES",
-    "Small",
     "SmallRows",
     "dot_small",
     "multiply_some",
@@ -34,7 +33,7 @@ SMALL_TYPES: dict[str, type[np.integer]] = {  # as they are held
 _BLOCK = 4096  # rows that are made small at a time
 _HALF = 16  # bits of a bfloat16
 
-Small: TypeAlias = NDArray[np.int8] | NDArray[np.int16] | NDArray[np.uint16]
+_Small: TypeAlias = NDArray[np.int8] | NDArray[np.int16] | NDArray[np.uint16]
 
 
 class SmallRows(NamedTuple):
@@ -50,7 +49,7 @@ class SmallRows(NamedTuple):
         The weight of the constant input, where rows are neurons.
     """
 
-    values: Small
+    values: _Small
     scales: NDArray[np.float32]
     bias: NDArray[np.float32]
 
@@ -114,7 +113,7 @@ def _round(
     return np.rint(rows / divisors[:, None]), scales
 
 
-def _floats(values: Small) -> NDArray[np.float32]:
+def _floats(values: _Small) -> NDArray[np.float32]:
     """Values as float32."""
     if values.dtype == np.uint16:
         return (values.astype(np.uint32) << _HALF).view(np.float32)

@@ -203,6 +203,16 @@ def cut_query(
     return np.float32(2) * step, slack - step * np.float32(total)
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _count(
+    word: np.int64, ones: np.uint64, twos: np.uint64, fours: np.uint64, eights: np.uint64
+) -> int:
+    """Sum what a query has where a word's bits are set, given its four planes for that word."""
+    own = np.uint64(word)
+    total = count_bits(own & ones) + 2 * count_bits(own & twos)
+    return total + 4 * count_bits(own & fours) - 8 * count_bits(own & eights)
+
+
 @njit(cache=True, nogil=True)
 def most_products(
     sketches: Sketches,
@@ -248,11 +258,7 @@ def _most_of_two(
     a0, a1, a2, a3 = planes[0, 0], planes[1, 0], planes[2, 0], planes[3, 0]
     b0, b1, b2, b3 = planes[0, 1], planes[1, 1], planes[2, 1], planes[3, 1]
     for j in range(n):
-        a, b = np.uint64(bits[zero, j]), np.uint64(bits[one, j])
-        total = count_bits(a & a0) + count_bits(b & b0)
-        total += 2 * (count_bits(a & a1) + count_bits(b & b1))
-        total += 4 * (count_bits(a & a2) + count_bits(b & b2))
-        total -= 8 * (count_bits(a & a3) + count_bits(b & b3))
+        total = _count(bits[zero, j], a0, a1, a2, a3) + _count(bits[one, j], b0, b1, b2, b3)
         most = facts[one, j] * (cut[0] * np.float32(total) + cut[1])
         products[first + j] = facts[zero, j] * products[first + j] + facts[two, j] + most
 
@@ -277,8 +283,8 @@ def _most_of_words(
             prefetch(flat, word)
         place, total = np.uint64(places[p]), np.int64(0)
         for w in range(n_words):
-            own = np.uint64(words[place, w])
-            total += count_bits(own & planes[zero, w]) + 2 * count_bits(own & planes[one, w])
-            total += 4 * count_bits(own & planes[two, w]) - 8 * count_bits(own & planes[three, w])
+            total += _count(
+                words[place, w], planes[zero, w], planes[one, w], planes[two, w], planes[three, w]
+            )
         most = numbers[place, at + one] * (cut[0] * np.float32(total) + cut[1])
         products[p] = numbers[place, at] * products[p] + numbers[place, at + two] + most
