@@ -530,3 +530,9 @@ def stages(found, neurons, logits, biases, votes, limits):
     kept = np.lexsort((neurons, -keys))[: limits[0]]
     keys = (keys + logits - (biases if found else 0))[kept]
     return np.sort(neurons[kept[np.lexsort((neurons[kept], -keys))[: limits[1]]]])
+
+
+def coarse_floats(values, scales, d):
+    """Rows of numbers of 4 bits as floats (n, d): low halves of all bytes, then the high ones."""
+    numbers = np.concatenate((values % 16, values // 16), axis=1).astype(np.float64) - 8
+    return scales[:, None] * numbers[:, :d]

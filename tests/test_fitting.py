@@ -21,9 +21,11 @@ from slidelearn.errors import ConfigError, DataError, SlideError
 from slidelearn.fitting import FitEvents, continue_model, fit_model
 from slidelearn.growing import _join_wide
 from slidelearn.network import with_postings
+from slidelearn.predicting import predict_topk
 from slidelearn.rules import choose_config
 from slidelearn.training import Trainer
 from slidelearn.wide import make_wide
+from slidelearn.workers import Workers
 
 QUICK = {
     "hidden": [32],
@@ -95,7 +97,9 @@ def test_records_of_every_epoch():
     assert last["p@1"] == pytest.approx(100 * expected)
     assert last["p@1"] > 90
     assert {"p@3", "p@5", "psp@1", "psp@3", "psp@5"} <= last.keys()
-    found = model.predict_topk(valid.X, 5).labels
+    with Workers(1) as workers:
+        ready = model.prepare(valid.X)
+        found = predict_topk(model.network, ready, 5, exact=False, workers=workers).labels
     assert last["recall@5"] == pytest.approx(naive_metrics.recall_at_k(found, top, 5))
     assert last["active_share"][0] == 1
     assert 0 < last["active_share"][1] <= 1

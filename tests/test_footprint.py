@@ -4,6 +4,7 @@ import pytest
 
 from problems import clusters
 from slidelearn import footprint
+from slidelearn.coarse_rows import coarse_bytes
 from slidelearn.config import Config
 from slidelearn.datasets import Dataset
 from slidelearn.errors import SlideError
@@ -75,6 +76,19 @@ def test_rows_that_predictions_rank_by_count(tables, width):
     kept = [a for name, a in name_arrays(model).items() if ".rows." in name or "sketches" in name]
     (n_neurons, width) = model.network.output.n_out, model.network.output.n_in
     assert kept_bytes(model.config.tables, n_neurons, width) == sum(a.nbytes for a in kept)
+
+
+@pytest.mark.parametrize("width", [24, 35])
+@pytest.mark.parametrize("hidden_tables", [None, SIMHASH])
+def test_coarse_rows_count(hidden_tables, width):
+    changes = {"hidden": [width], "wide": 4.0, "hidden_tables": hidden_tables}
+    data, settings = problem(), QUICK | changes
+    model = fit_model(data, settings)
+    rows = [a.nbytes for name, a in name_arrays(model).items() if name.startswith("coarse.")]
+    assert sum(rows) == (0 if hidden_tables else coarse_bytes(model.network.output.n_out, width))
+    less = measure_footprint(data, choose_config(data.X, data.Y, settings | {"tail": 10**6}))
+    more = measure_footprint(data, choose_config(data.X, data.Y, settings))
+    assert more.tables - less.tables == sum(rows)
 
 
 def test_a_copy_of_the_data_counts_and_the_bound_is_one():

@@ -13,7 +13,7 @@ from slidelearn.config import Config
 from slidelearn.layers import Pairs
 from slidelearn.margins import make_margins
 from slidelearn.memory import Worth
-from slidelearn.network import find_labels, hidden_rows
+from slidelearn.network import find_labels, hidden_rows, with_coarse
 from slidelearn.rows import BIAS_INPUT, sparse_rows
 from slidelearn.scoring import _keep
 from slidelearn.searching import score_retrieved, search
@@ -48,18 +48,30 @@ def searched(network, X, k):
 
 
 @pytest.mark.nojit
-@given(st.integers(0, 20), st.integers(1, 15), st.integers(1, 15), st.sampled_from([0.0, 1.5]))
-@settings(deadline=None, max_examples=15)
-def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_scores, twin):
+@given(
+    st.integers(0, 20),
+    st.integers(1, 15),
+    st.integers(1, 15),
+    st.sampled_from([0.0, 1.5]),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=25)
+def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_scores, twin, coarse):
     k = 4
     network, X = started(seed, twin, predict_logits=n_logits, predict_scores=n_scores)
+    if coarse:
+        with Workers(1) as workers:
+            network = with_coarse(network, workers)
     whole = score_retrieved(network, X)
     active, labels, scores = searched(network, X, k)
     x, index = sparse_rows(X), network.indexes[-1]
     h = hidden_rows(network, x)
     found, _ = find_labels(network, x, h, index.predict_size)
     biases = BIAS_INPUT * network.output.weight[:, -1]
-    logits = h.matrix() @ network.output.weight.T
+    logits = rough = h.matrix() @ network.output.weight.T
+    if coarse:
+        rows = naive.coarse_floats(*network.coarse, 12)
+        rough = h.matrix()[:, :-1] @ rows.T + biases
     totals, n_computed = whole.scores(Worth(3.0, twin), 0.7), 0
     for i in range(N):
         own = slice(*whole.pairs.indptr[i : i + 2])
@@ -68,9 +80,11 @@ def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_sco
         place = slice(*found.pairs.indptr[i : i + 2])
         weights = dict(zip(found.pairs.neurons[place].tolist(), found.weights[place], strict=True))
         limits = max(n_logits, k), max(n_scores, k)
-        kept = naive.stages(weights, neurons, logits[i, neurons], biases[neurons], votes, limits)
+        kept = naive.stages(weights, neurons, rough[i, neurons], biases[neurons], votes, limits)
         n_computed += min(limits[0], len(neurons))
-        ref = np.sort(totals[own][np.isin(neurons, kept)])[::-1][:k]
+        left, at = totals[own][np.isin(neurons, kept)], neurons[np.isin(neurons, kept)]
+        by_rows = np.argsort(-(left + (rough - logits)[i, at]))[: k + 4]
+        ref = np.sort(left[by_rows])[::-1][:k]
         assert_allclose(scores[i, : len(ref)], ref, rtol=1e-4, atol=1e-4)
         assert (labels[i, len(ref) :] == -1).all()
     assert active == n_computed

@@ -22,8 +22,8 @@ __all__ = ["ArrayFile", "encode_arrays"]
 Shape: TypeAlias = tuple[int | None, ...]  # None stands for any length
 
 _CODES = {
-    "float32": "F32", "float64": "F64", "int8": "I8", "int16": "I16", "int32": "I32",
-    "int64": "I64", "uint64": "U64", "uint16": "BF16",  # NumPy has no bfloat16
+    "float32": "F32", "float64": "F64", "uint8": "U8", "int8": "I8", "int16": "I16",
+    "int32": "I32", "int64": "I64", "uint64": "U64", "uint16": "BF16",  # NumPy has no bfloat16
 }  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def encode_arrays(
     Parameters
     ----------
     arrays : dict
-        Arrays by name, of float32, float64, signed integers, uint64, or bits of bfloat16 as uint16.
+        Arrays by name, of float32, float64, signed integers, uint8, uint64, or bits of bfloat16 as
+        uint16.
     note : str, optional
         Text to go with them.
 

@@ -57,7 +57,7 @@ def compile_kernels(config: Config, n_features: int, n_labels: int) -> float:
         trainer.fit_margins(ready, Y, workers)
         if trainer.network.indexes[-1] is not None:
             score_retrieved(trainer.network, ready)
-        trainer.keep_rows()
+        trainer.keep_rows(workers)
         for exact in (True, False):
             predict_topk(trainer.network, ready, 1, exact=exact, workers=workers)
     _done.add(key)

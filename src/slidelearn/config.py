@@ -40,9 +40,9 @@ class TableConfig:
     predict_wide_cap: int = 256  # and predicting
     usual: int = 32  # labels of the largest biases, for examples that find few there
     wide_limit: int = 16  # most labels retrieved through them while training
-    predict_wide_limit: int = 64  # and when predicting
-    predict_logits: int = 80  # most neurons of an example that the network computes when predicting
-    predict_scores: int = 48  # and that wide path and margins are asked about
+    predict_wide_limit: int = 150  # and when predicting
+    predict_logits: int = 160  # most neurons of an example whose logits predictions compute
+    predict_scores: int = 56  # and that wide path and margins are asked about
     cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
     min_count: int = 2  # collisions that "threshold" asks for

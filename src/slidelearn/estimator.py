@@ -199,9 +199,10 @@ class SlideClassifier(ClassifierMixin, BaseEstimator):
         exact : bool
             Score every label; by default only those that the hash tables find, if there are any.
         recall : float, optional
-            Share of the exact top k that a search must find, such as 0.99: it goes as far as that
-            takes, as measured after training, and scores every label if no search finds as much or
-            k is above 20.
+            Share of the exact top k that a search must find: it goes as far as that takes, as
+            measured after training, and scores every label if no search finds as much or k is
+            above 20. By default 0.99, as far as a search finds as much, and more than 20 labels go
+            in proportion further than these.
 
         Returns
         -------

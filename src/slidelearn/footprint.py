@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from slidelearn.coarse_rows import coarse_bytes
 from slidelearn.config import Config, TableConfig
 from slidelearn.cooccurrence import PARTNERS
 from slidelearn.datasets import Dataset
@@ -104,6 +105,8 @@ def measure_footprint(
     if config.tail < n_labels and config.files_neurons:
         tables += _table_bytes(config.tables, n_labels, widths[-1])
         tables += kept_bytes(config.tables, n_labels, widths[-1]) * (config.wide == 0)
+    if config.tail < n_labels and config.wide > 0 and not hashed:
+        tables += coarse_bytes(n_labels, widths[-1])
     if config.hidden_tables is not None:
         sizes = pairwise(widths)
         tables += sum(_table_bytes(config.hidden_tables, b, a) for a, b in sizes)

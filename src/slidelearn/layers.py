@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from slidelearn.coarse_rows import CoarseRows, multiply_coarse
 from slidelearn.csr import count_ids, cut_rows
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
 from slidelearn.prefetching import prefetch_row
@@ -19,6 +20,7 @@ __all__ = [
     "Groups",
     "Layer",
     "Pairs",
+    "coarse_logits",
     "examples_of",
     "group_entries",
     "keep_pairs",
@@ -338,6 +340,23 @@ def small_logits(h: Rows, weight: SmallRows, pairs: Pairs, out: NDArray[np.float
         multiply_some(weight, pairs.neurons[start:end], end - start, vector, out[start:end])
         for p in range(start, end):
             out[p] += BIAS_INPUT * weight.bias[pairs.neurons[p]]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def coarse_logits(
+    h: Rows,
+    weight: CoarseRows,
+    bias: NDArray[np.float32],
+    pairs: Pairs,
+    out: NDArray[np.float32],
+) -> None:
+    """Do it roughly with coarse rows, for dense inputs ``h``: out (n_pairs,)."""
+    for i in range(len(pairs.indptr) - 1):
+        vector = h.values[h.indptr[i] : h.indptr[i + 1]]
+        start, end = pairs.indptr[i], pairs.indptr[i + 1]
+        multiply_coarse(weight, pairs.neurons, start, end, vector, out)
+        for p in range(start, end):
+            out[p] += BIAS_INPUT * bias[pairs.neurons[p]]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -13,7 +13,7 @@ from slidelearn.csr import with_values
 from slidelearn.errors import ConfigError, ModelError
 from slidelearn.network import UNWEIGHTED, Network
 from slidelearn.predicting import TopK, all_scores, predict_topk
-from slidelearn.reach import Reach, check_recall, choose_reach, reaches_for
+from slidelearn.reach import DEEPEST, Reach, check_recall, choose_reach, reaches_for
 from slidelearn.weighting import raise_values
 from slidelearn.workers import PIECE, Workers
 
@@ -21,9 +21,6 @@ __all__ = ["Model", "prepare_features", "scale_rows"]
 
 
 _USUAL_RECALL = 0.99
-# Up to so many places, what a search as the settings say finds is as good as what is best: on
-# commits and calls it has 0.997 to 1.010 of an exact scan's right labels; among 50, 0.99 and 0.97.
-_USUAL_PLACES = 20
 
 
 @dataclass
@@ -103,20 +100,16 @@ class Model:
             )
 
     def usual_scale(self, k: int) -> float:
-        """How far a search for k goes if nobody says: as the settings do, where features vote.
+        """How far a search for k goes if nobody says: as it must for a recall of 0.99.
 
-        What only an exact scan finds is no better there, up to 20 places; more go further. Where
-        logits alone decide, it is: a search then goes as far as it must for a recall of 0.99, or as
-        far as was tried.
+        Or as far as was tried; for more than 20, in proportion further than for these. Where
+        nothing was measured, and where hash functions alone find neurons, as the settings say.
         """
-        index = self.network.indexes[-1]
-        if index is None or not index.ranked or self.network.postings is not None:
-            return max(1.0, k / _USUAL_PLACES)
-        reaches = self.reaches
-        if not reaches:
-            return 1.0
+        index, more, reaches = self.network.indexes[-1], max(1.0, k / DEEPEST), self.reaches
+        if index is None or not reaches or not (index.ranked or self.network.postings is not None):
+            return more
         reaches = reaches_for(reaches, min(k, max(reach.k for reach in reaches)))
-        return (choose_reach(reaches, _USUAL_RECALL) or reaches[-1]).scale
+        return more * (choose_reach(reaches, _USUAL_RECALL) or reaches[-1]).scale
 
     def reach_for(self, recall: float, k: int = 5) -> Reach | None:
         """How far a search must go for a share of the exact top k; None where only a scan does.

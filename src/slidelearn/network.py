@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from slidelearn.coarse_rows import NO_COARSE, CoarseRows, make_coarse
 from slidelearn.config import Config
 from slidelearn.hidden import Hidden, activate
 from slidelearn.index import Lookup, NeuronIndex
@@ -21,6 +22,7 @@ from slidelearn.scoring import Known, Neurons, Sparse, plain
 from slidelearn.scratch import zeros
 from slidelearn.small_rows import small_product
 from slidelearn.wide import Wide
+from slidelearn.workers import Workers
 
 __all__ = [
     "UNWEIGHTED",
@@ -30,6 +32,7 @@ __all__ = [
     "hidden_rows",
     "make_network",
     "retrieve_labels",
+    "with_coarse",
     "with_postings",
     "with_ranks",
 ]
@@ -54,6 +57,7 @@ class _Parts(NamedTuple):
     margins: Margins | None = None
     feature_weights: NDArray[np.float32] = UNWEIGHTED
     ranks: Ranks = NO_RANKS
+    coarse: CoarseRows = NO_COARSE
 
 
 class Network(_Parts):
@@ -83,6 +87,9 @@ class Network(_Parts):
         What features are multiplied by before an example is scaled to length 1; (0,) for nothing.
     ranks : Ranks
         Where the wide path has the features of its longest lists.
+    coarse : CoarseRows
+        The output layer once more, for searches to rank what they find; they do without while it
+        moves.
     """
 
     @property
@@ -129,7 +136,7 @@ class Network(_Parts):
         """What it knows that speaks in predictions: `Known`, as plain tuples for a kernel."""
         layer, output = self.hidden[0], self.output
         hidden = Hidden(layer.weight, layer.small, self.mean) if self.simple else None
-        neurons = Neurons(output.weight, output.small, output.bias)
+        neurons = Neurons(output.weight, output.small, output.bias, self.coarse)
         postings = self.postings or _NO_POSTINGS
         sparse = self._sparse_scores()
         known = Known(hidden, postings, self.memory, neurons, sparse, *self.strengths)
@@ -254,6 +261,16 @@ def with_ranks(network: Network) -> Network:
     if wide is None:
         return network
     return network._replace(ranks=make_ranks(wide.indptr, wide.features, network.n_features))
+
+
+def with_coarse(network: Network, workers: Workers) -> Network:
+    """Return the network with coarse rows of its output layer as it is now.
+
+    Networks whose last hidden layer is hashed get none: of sparse vectors the rows are quicker.
+    """
+    if network.hidden[-1].hashed:
+        return network
+    return network._replace(coarse=make_coarse(network.output.weight, workers))
 
 
 def find_labels(

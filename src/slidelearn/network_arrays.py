@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slidelearn.array_file import ArrayFile
+from slidelearn.coarse_rows import NO_COARSE, CoarseRows
 from slidelearn.config import Config, TableConfig
 from slidelearn.errors import DataError, ModelError
 from slidelearn.hashing import Centring, HashFamily, restore_family
@@ -53,6 +54,8 @@ def name_arrays(model: Model) -> dict[str, NDArray[Any]]:
     network = model.network
     arrays = name_layers(network)
     arrays |= {"inverse_propensity": model.inverse_propensity, "mean": network.mean}
+    if len(network.coarse.scales):
+        arrays |= {f"coarse.{part}": array for part, array in network.coarse._asdict().items()}
     if len(network.feature_weights):
         arrays["feature_weights"] = network.feature_weights
     return arrays | name_sparse(network)
@@ -127,6 +130,7 @@ def read_network(
     network = Network(
         tuple(hidden), mean, output, wide, tuple(indexes), None, memory, margins, weights
     )
+    network = network._replace(coarse=_read_coarse(file, (n_labels, widths[-1])))
     return read_derived(file, network), inverse_propensity
 
 
@@ -220,6 +224,15 @@ def read_small_rows(
         file.take(f"{name}.scales", np.float32, shape[:1]),
         file.take(f"{name}.bias", np.float32, size),
     )
+
+
+def _read_coarse(file: ArrayFile, size: tuple[int, int]) -> CoarseRows:
+    """Coarse rows of the output layer, if there are any; the first versions had none."""
+    n_labels, width = size
+    if "coarse.scales" not in file:
+        return NO_COARSE
+    values = file.take("coarse.values", np.uint8, (n_labels, (width + 1) // 2))
+    return CoarseRows(values, file.take("coarse.scales", np.float32, (n_labels,)))
 
 
 def _read_family(

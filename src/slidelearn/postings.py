@@ -17,7 +17,7 @@ from slidelearn.layers import Pairs
 from slidelearn.prefetching import LINE, prefetch
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
-from slidelearn.selecting import FULL, keep_largest
+from slidelearn.selecting import keep_largest
 from slidelearn.wide import Wide
 
 __all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "refile_postings"]
@@ -29,6 +29,7 @@ _BEGINNING = 128  # entries of a bucket that are prefetched; the processor sees 
 
 # What the bucket of the constant adds, so that its labels count as touched; no sum changes by it.
 _ALMOST_NOTHING = np.float32(1e-30)
+_NOTHING = np.float32(-np.inf)
 
 
 class Found(NamedTuple):
@@ -218,14 +219,14 @@ def best_labels(
     ([7], [6.0])
     """
     check_room(scratch, len(postings.bias))
-    n, longest, biased = len(x.indptr) - 1, 0, len(postings.bias) > 0
+    n, longest = len(x.indptr) - 1, 0
     for i in range(n):
         longest = max(longest, x.indptr[i + 1] - x.indptr[i])
     indptr, neurons = np.zeros(n + 1, np.int64), np.empty(n * limit, np.int32)
     best = np.empty(n * limit, np.float32)
     touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
     sizes, probed = np.empty(longest, np.float32), np.empty(longest, np.int32)
-    full = np.uint64(FULL * limit)
+    labels, weights, starts = postings.labels, postings.weights, postings.indptr
     for i in range(n):
         n_probed, most = _choose_buckets(x, i, postings, cap, probes, sizes, probed)
         most += len(postings.usual)
@@ -237,10 +238,8 @@ def best_labels(
             if k + 1 < n_probed:
                 _prefetch_bucket(postings, x.indices[x.indptr[i] + probed[k + 1]])
             value, feature = x.values[e], x.indices[e]
-            start, end = postings.indptr[feature], postings.indptr[feature + 1]
-            end = min(end, start + cap)
-            labels, weights = postings.labels[start:end], postings.weights[start:end]
-            for q in range(len(labels)):
+            start, end = starts[feature], starts[feature + 1]
+            for q in range(np.uint64(start), np.uint64(min(end, start + cap))):
                 label = np.uint32(labels[q])
                 score = scratch[label]
                 touched[n_touched] = label  # stays only if the label is new
@@ -251,22 +250,44 @@ def best_labels(
                 touched[n_touched] = usual
                 n_touched += np.uint64(scratch[usual] == 0)
                 scratch[usual] += _ALMOST_NOTHING
-        n_keys, least = np.uint64(0), np.float32(-np.inf)
-        for t in range(n_touched):
-            label = np.uint32(touched[t])
-            score = scratch[label]
-            key = score + postings.bias[label] if biased else score
-            scratch[label] = 0
-            touched[n_keys], keys[n_keys] = label, key
-            n_keys += np.uint64((score != 0) & (key >= least))  # 0: nothing, or ranked already
-            if n_keys == full:
-                n_keys = np.uint64(keep_largest(keys[:n_keys], touched, limit))
-                least = keys[:n_keys].min()
+        n_keys = _take_keys(touched, n_touched, scratch, postings.bias, keys)
         at, kept = indptr[i], keep_largest(keys[:n_keys], touched, limit)
         for t in range(kept):
             neurons[at + t], best[at + t] = touched[t], keys[t]
         indptr[i + 1] = at + kept
     return Found(Pairs(indptr, neurons[: indptr[-1]]), best[: indptr[-1]])
+
+
+@njit(cache=True, nogil=True)
+def _take_keys(
+    touched: NDArray[np.int32],
+    n_touched: np.uint64,
+    scratch: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    keys: NDArray[np.float32],
+) -> np.uint64:
+    """Take what touched labels (n_touched,) weigh out of scratch: keys (n_touched,), bias included.
+
+    Returns how many they are without those that weigh nothing, or are there twice since they once
+    did. No place depends on what is read, so the processor reads ahead: with those left out at
+    once, a lookup took a tenth longer.
+    """
+    biased, n_nothing = len(bias) > 0, 0
+    for t in range(n_touched):
+        label = np.uint32(touched[t])
+        score = scratch[label]
+        scratch[label] = 0
+        nothing = score == 0
+        n_nothing += nothing
+        key = score + bias[label] if biased else score
+        keys[t] = _NOTHING if nothing else key
+    if n_nothing == 0:
+        return n_touched
+    at = np.uint64(0)
+    for t in range(n_touched):
+        touched[at], keys[at] = touched[t], keys[t]
+        at += np.uint64(keys[t] > _NOTHING)
+    return at
 
 
 @njit(cache=True, nogil=True, forceinline=True)

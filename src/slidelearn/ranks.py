@@ -21,6 +21,7 @@ __all__ = [
     "make_ranks",
     "most_long",
     "rank_bytes",
+    "word_of",
     "words_for",
 ]
 
@@ -128,9 +129,15 @@ count_bits = _count if cast(Any, config).DISABLE_JIT else cast(Any, _count_bits)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def word_of(feature: int) -> np.uint64:
+    """Which word of a row has a feature's bit."""
+    return np.uint64(feature) >> np.uint64(5)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def find_rank(ranks: Ranks, row: int, feature: int) -> tuple[int, int]:
     """Say how many features of a list come before one, and whether that is there: 1 or 0."""
     bit = np.uint64(1) << np.uint64(feature & (_BITS - 1))
-    word = ranks.words[row, np.uint64(feature) >> np.uint64(5)]
+    word = ranks.words[row, word_of(feature)]
     rank = np.int64(word >> np.uint64(_BITS)) + count_bits(word & (bit - np.uint64(1)))
     return rank, np.int64((word & bit) != 0)  # type: ignore[return-value]

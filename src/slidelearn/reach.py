@@ -110,16 +110,31 @@ def reaches_for(reaches: Sequence[Reach], k: int) -> list[Reach]:
 
 
 def choose_reach(reaches: Sequence[Reach], recall: float) -> Reach | None:
-    """Choose the first that finds so much, and a little more; None if no one does.
+    """Choose how far a search goes that finds so much, and a little more; None if no one does.
+
+    Between two that were measured, recalls are taken to lie on a line, under which they seldom are.
 
     Examples
     --------
-    >>> reaches = [Reach(0.5, 0.8, 0.8), Reach(1.0, 0.95, 0.94)]
-    >>> choose_reach(reaches, 0.9).scale, choose_reach(reaches, 0.99)
-    (1.0, None)
+    >>> reaches = [Reach(1.0, 0.8, 0.8), Reach(4.0, 0.96, 0.94)]
+    >>> choose_reach(reaches, 0.85), choose_reach(reaches, 0.99)
+    (Reach(scale=2.0, recall=0.88, checked=0.87, k=5), None)
     """
     enough = 1 - _MISSING * (1 - recall)
-    return next((reach for reach in reaches if reach.recall >= enough), None)
+    before: Reach | None = None
+    for reach in reaches:
+        if reach.recall >= enough:
+            return reach if before is None else _between(before, reach, enough)
+        before = reach
+    return None
+
+
+def _between(near: Reach, far: Reach, recall: float) -> Reach:
+    """The one that finds so much, of those between two."""
+    part = (recall - near.recall) / (far.recall - near.recall)
+    scale = near.scale * (far.scale / near.scale) ** part
+    checked = near.checked + part * (far.checked - near.checked)
+    return Reach(round(scale, 2), round(recall, 4), round(checked, 4), far.k)
 
 
 def check_recall(recall: float) -> None:

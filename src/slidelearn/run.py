@@ -86,7 +86,7 @@ class Run:
                 if last:
                     with workers.interruptible(self.events.should_interrupt):
                         self.finish(workers)
-                    self.trainer.keep_rows()
+                    self.trainer.keep_rows(workers)
                 self.tell(done, workers, last=last)
             except KeyboardInterrupt:
                 if self.gives_up:
@@ -95,7 +95,7 @@ class Run:
                 self.interrupted = self.stopped = True
                 if not self.filed:
                     self.refresh(workers)
-                self.trainer.keep_rows()
+                self.trainer.keep_rows(workers)
             if self.stopped:
                 return
 

@@ -1,8 +1,9 @@
 """Scoring: what a network says of the neurons that an example found, in stages of growing cost.
 
-The wide path's tables, the memory and the index name 100 to 200 neurons. What the first two said of
-them decides whose logits are computed, and these decide which neurons are looked up in the
-wide path and in the margins, which takes longest.
+The wide path's tables, the memory and the index name some hundred neurons. What the first two said
+of them, with logits by coarse rows, decides which of them are looked up in the wide path and in the
+margins, and what these add whose rows are read in full. Without coarse rows all logits are computed
+at first.
 """
 
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from slidelearn.coarse_rows import CoarseRows
 from slidelearn.cooccurrence import Cooccurrence, rank_again
 from slidelearn.heap import insert
 from slidelearn.hidden import Hidden, activations
 from slidelearn.index import Lookup
-from slidelearn.layers import Pairs, pair_logits, small_logits
+from slidelearn.layers import Pairs, coarse_logits, pair_logits, small_logits
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import Memory, Votes, Worth, find_votes, place_votes
 from slidelearn.postings import Found, Postings, best_labels
@@ -46,13 +48,16 @@ class Cut(NamedTuple):
     Attributes
     ----------
     logits : int
-        Those whose inner product with the hidden vector is computed.
+        Those whose inner product with the hidden vector is computed, roughly where it can be.
     scores : int
         Those that the wide path and the margins are asked about.
+    rows : int
+        Those whose logits are computed again, by their rows in full.
     """
 
     logits: int
     scores: int
+    rows: int
 
 
 class Sparse(NamedTuple):
@@ -68,11 +73,12 @@ class Sparse(NamedTuple):
 
 
 class Neurons(NamedTuple):
-    """Rows of the output layer, in full or small, and their biases."""
+    """Rows of the output layer, in full or small, their biases, and coarse rows, if any."""
 
     rows: NDArray[np.float32]
     small: SmallRows | None
     bias: NDArray[np.float32]
+    coarse: CoarseRows
 
 
 class Known(NamedTuple):
@@ -128,8 +134,8 @@ def plain(value: Any) -> Any:
 
     Examples
     --------
-    >>> plain((Cut(1, 2), None, 3))
-    ((1, 2), None, 3)
+    >>> plain((Cut(1, 2, 3), None, 4))
+    ((1, 2, 3), None, 4)
     """
     return tuple(map(plain, value)) if isinstance(value, tuple) else value
 
@@ -162,8 +168,8 @@ def score(
     tuple
         `Retrieved`, plain.
     """
-    hidden, postings, memory, (rows, small, bias), sparse, worth, margin = known
-    x_parts, h_parts, found_parts, size, (n_logits, n_scores), scratch = asked
+    hidden, postings, memory, (rows, small, bias, coarse), sparse, worth, margin = known
+    x_parts, h_parts, found_parts, size, (n_logits, n_scores, n_rows), scratch = asked
     x = Rows(*x_parts)
     check_room(scratch, len(bias))
     h = _hidden(h_parts, x, hidden)
@@ -177,16 +183,27 @@ def score(
     shares, twins, keys = shares[places], twins[places], keys[places]
     active = len(places)
     logits = np.empty(active, np.float32)
-    _score_rows(h, rows, small, pairs, logits)
+    roughly = len(coarse[1]) > 0 and labels.shape[1] > 0
+    if roughly:
+        coarse_logits(h, CoarseRows(*coarse), bias, pairs, logits)
+    else:
+        _score_rows(h, rows, small, pairs, logits)
     _add_logits(found, pairs, logits, bias, keys)
     pairs, places = _keep(pairs, keys, n_scores)
     shares, twins, logits = shares[places], twins[places], logits[places]
-    hinges = np.zeros(len(places), np.float32)
-    _add_sparse(x, sparse, pairs, scratch, logits, hinges)
-    retrieved = Retrieved(pairs, logits, hinges, shares, twins, active)
+    wide, hinges = np.zeros(len(places), np.float32), np.zeros(len(places), np.float32)
+    _add_sparse(x, sparse, pairs, scratch, wide, hinges)
+    scored = Retrieved(pairs, logits + wide, hinges, shares, twins, active)
+    if roughly:
+        pairs, places = _keep(pairs, add_up(scored, Worth(*worth), margin), n_rows)
+        logits = np.empty(len(places), np.float32)
+        _score_rows(h, rows, small, pairs, logits)
+        logits += wide[places]
+        scored = Retrieved(pairs, logits, hinges[places], shares[places], twins[places], active)
     if labels.shape[1] > 0:
-        keep_best(pairs, add_up(retrieved, Worth(*worth), margin), labels, scores)
+        keep_best(pairs, add_up(scored, Worth(*worth), margin), labels, scores)
         _rank_again(memory, labels, scores, scratch)
+    pairs, logits, hinges, shares, twins, active = scored
     return (pairs.indptr, pairs.neurons), logits, hinges, shares, twins, active
 
 
@@ -243,10 +260,10 @@ def _add_sparse(
     sparse: tuple[Any, ...] | None,
     pairs: Pairs,
     scratch: NDArray[np.float32],
-    logits: NDArray[np.float32],
+    scores: NDArray[np.float32],
     hinges: NDArray[np.float32],
 ) -> None:
-    """Add wide scores to the logits of pairs, and squared hinges of margins to hinges, (n_pairs,).
+    """Add wide scores of pairs to scores, and squared hinges of margins to hinges, (n_pairs,).
 
     Both paths have the same features, so these are looked up once.
     """
@@ -257,7 +274,7 @@ def _add_sparse(
     hits = find_hits(x, path, pairs, scratch, Ranks(*ranks))
     if len(weights) > 0:
         wide = Wide(path.indptr, path.features, weights, path.squares)
-        add_pair_scores(wide, hits, logits)
+        add_pair_scores(wide, hits, scores)
     if len(bias) > 0:
         for p in range(len(hinges)):
             hinges[p] = bias[pairs.neurons[p]]

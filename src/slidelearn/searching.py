@@ -17,7 +17,10 @@ from slidelearn.scratch import zeros
 
 __all__ = ["ALL", "score_retrieved", "search"]
 
-ALL = Cut(2**31 - 1, 2**31 - 1)
+ALL = Cut(2**31 - 1, 2**31 - 1, 2**31 - 1)
+# More than are wanted whose rows are read in full: 4 leave a recall@5 of the calls at 0.9911, and
+# none at 0.9909.
+_SPARE = 4
 
 
 def score_retrieved(network: Network, X: csr_matrix) -> Retrieved:
@@ -45,9 +48,8 @@ def search(
     labels, scores : int64 and float32 arrays of shape (n, k)
         -1 and -inf; they are filled with the best, as far as so many were found.
     scale : float
-        Times as many neurons as the settings say may be found, and be left for the network; what it
-        says ranks them well, so the last stage grows with the root of that. Above 1, the labels of
-        the largest biases are always among them.
+        Times as many neurons as the settings say may be found, and be left by each stage. Above 1,
+        the labels of the largest biases are always among them.
 
     Returns
     -------
@@ -58,8 +60,8 @@ def search(
     assert index is not None
     config = index.config
     n_logits = _scaled(config.predict_logits, scale)
-    n_scores = _scaled(config.predict_scores, math.sqrt(scale))
-    cut = Cut(max(n_logits, k), max(n_scores, k))
+    n_scores = _scaled(config.predict_scores, scale)
+    cut = Cut(max(n_logits, k), max(n_scores, k), k + _SPARE)
     if network.postings is None:  # which alone say something before logits are computed
         cut = cut._replace(logits=ALL.logits)
     *_, active = score(network.known, _ask(network, X, cut, scale, k), labels, scores)

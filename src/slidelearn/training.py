@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from slidelearn.calibration import choose_strengths, with_strengths
+from slidelearn.coarse_rows import NO_COARSE
 from slidelearn.config import Config
 from slidelearn.csr import count_ids, slice_rows, take_rows
 from slidelearn.index import Schedule
 from slidelearn.margins import fit_margins, make_margins
 from slidelearn.memory import Memory, Worth, make_memory
-from slidelearn.network import UNWEIGHTED, Network, hidden_rows, make_network, with_postings
+from slidelearn.network import (
+    UNWEIGHTED,
+    Network,
+    hidden_rows,
+    make_network,
+    with_coarse,
+    with_postings,
+)
 from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rivals import by_rival, find_rivals
 from slidelearn.rows import Rows, sparse_rows
@@ -245,6 +253,7 @@ class Trainer:
         index = self.network.indexes[-1]
         if index is not None:
             index.drop_rows()  # which would not follow
+        self.network = self.network._replace(coarse=NO_COARSE)
         if index is not None and index.trains and index.tables is None:
             self.fit_index(len(self.network.hidden), X, workers)
         else:
@@ -363,11 +372,15 @@ class Trainer:
             trim_memory()
         self._finish_index(depth, began)
 
-    def keep_rows(self) -> None:
-        """Let predictions rank by rows kept in the tables, where these are what they ask first."""
+    def keep_rows(self, workers: Workers) -> None:
+        """Let predictions rank by small rows: in the tables, where these are asked first."""
         index = self.network.indexes[-1]
-        if index is not None and self.network.postings is None:
+        if index is None:
+            return
+        if self.network.postings is None:
             index.keep_rows(self.network.output.weight)
+        else:
+            self.network = with_coarse(self.network, workers)
 
     def _queries(self, depth: int, X: csr_matrix) -> Rows:
         """What a sample of the examples sends to a layer."""

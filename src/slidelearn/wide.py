@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from slidelearn.csr import take_entries
 from slidelearn.layers import Groups, Pairs, examples_of
 from slidelearn.prefetching import LINE, prefetch
-from slidelearn.ranks import NO_RANKS, Ranks, find_rank
+from slidelearn.ranks import NO_RANKS, Ranks, find_rank, word_of
 from slidelearn.rows import Rows, concatenate_indptr, sparse_rows
 from slidelearn.scratch import check_room
 from slidelearn.sorting import sort_ids
@@ -214,6 +214,7 @@ def find_hits(
     found = np.empty(longest, np.int64)
     features, starts, neurons = wide.features, wide.indptr, pairs.neurons
     own, inputs, rows = x.indices, x.values, ranks.rows
+    words, n_words = ranks.words.reshape(-1), np.uint64(ranks.words.shape[1])
     for i in range(len(pairs.indptr) - 1):
         first, last = x.indptr[i], x.indptr[i + 1]
         for e in range(first, last):
@@ -227,6 +228,10 @@ def find_hits(
                 prefetch(features, ahead + LINE)
             low, high = starts[neurons[p]], starts[neurons[p] + 1]
             row = rows[neurons[p]] if len(rows) > 0 else -1
+            if len(rows) > 0 and p + 1 < pairs.indptr[i + 1]:
+                coming = rows[neurons[p + 1]]
+                for e in range(first, last if coming >= 0 else first):
+                    prefetch(words, np.uint64(coming) * n_words + word_of(own[e]))
             if row >= 0:
                 for e in range(first, last):
                     rank, is_there = find_rank(ranks, row, own[e])

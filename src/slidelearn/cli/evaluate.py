@@ -24,7 +24,8 @@ def evaluate(
         bool, typer.Option("--exact", help="Score every neuron, not only retrieved ones.")
     ] = False,
     recall: Annotated[
-        float | None, typer.Option(metavar="X", help="Search as far as that takes, such as 0.99.")
+        float | None,
+        typer.Option(metavar="X", help="Share of the exact top to find; 0.99 if not given."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -64,6 +64,8 @@ def _parts(model: "Model") -> list[_Part]:
         parameters, nbytes = (sum(getattr(w, what) for w in weights) for what in ("size", "nbytes"))
         state = sum(array.nbytes for array in _arrays(layer.optimizer))
         size = 0 if index is None else _index_bytes(index)
+        if layer is network.output:
+            size += sum(array.nbytes for array in network.coarse)
         parts.append(_Part(name, kind, shape, parameters, nbytes, state, size))
     if network.wide is not None:
         wide = network.wide
@@ -181,5 +183,9 @@ def _summary(model: "Model") -> str:
             f"  top {reach.k}, {reach.scale:g} times as far: {reach.recall:.3f}, "
             f"and {reach.checked:.3f} on others"
             for reach in model.reaches
+        ]
+        lines += [
+            f"by default a search for up to {k} goes {model.usual_scale(k):g} times as far"
+            for k in sorted({reach.k for reach in model.reaches})
         ]
     return "\n".join(lines)

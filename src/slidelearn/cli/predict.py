@@ -28,7 +28,8 @@ def predict(
         bool, typer.Option("--exact", help="Score every neuron, not only retrieved ones.")
     ] = False,
     recall: Annotated[
-        float | None, typer.Option(metavar="X", help="Search as far as that takes, such as 0.99.")
+        float | None,
+        typer.Option(metavar="X", help="Share of the exact top to find; 0.99 if not given."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here, not to standard output.")
