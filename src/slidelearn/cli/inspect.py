@@ -177,7 +177,7 @@ def _summary(model: "Model") -> str:
         recall = facts.get("recall@5")
         lines.append(
             "recall@5 of the index: "
-            + (f"{recall:.3f} at the end of training" if recall is not None else "not measured")
+            + (f"{recall:.3f} as far as the settings say" if recall is not None else "not measured")
         )
         lines += [
             f"  top {reach.k}, {reach.scale:g} times as far: {reach.recall:.3f}, "
