@@ -338,8 +338,7 @@ def small_logits(h: Rows, weight: SmallRows, pairs: Pairs, out: NDArray[np.float
         vector = h.values[h.indptr[i] : h.indptr[i + 1]]
         start, end = pairs.indptr[i], pairs.indptr[i + 1]
         multiply_some(weight, pairs.neurons[start:end], end - start, vector, out[start:end])
-        for p in range(start, end):
-            out[p] += BIAS_INPUT * weight.bias[pairs.neurons[p]]
+    _add_biases(weight.bias, pairs, out)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -355,8 +354,14 @@ def coarse_logits(
         vector = h.values[h.indptr[i] : h.indptr[i + 1]]
         start, end = pairs.indptr[i], pairs.indptr[i + 1]
         multiply_coarse(weight, pairs.neurons, start, end, vector, out)
-        for p in range(start, end):
-            out[p] += BIAS_INPUT * bias[pairs.neurons[p]]
+    _add_biases(bias, pairs, out)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _add_biases(bias: NDArray[np.float32], pairs: Pairs, out: NDArray[np.float32]) -> None:
+    """Add what neurons have for the constant input: out (n_pairs,)."""
+    for p in range(len(pairs.neurons)):
+        out[p] += BIAS_INPUT * bias[pairs.neurons[p]]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

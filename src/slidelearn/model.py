@@ -1,6 +1,7 @@
 """The model: a trained network with the names and facts that make it usable on its own."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = ["Model", "prepare_features", "scale_rows"]
 
 
 _USUAL_RECALL = 0.99
+_DAMAGED = "the reaches among the facts of the model are damaged"
 
 
 @dataclass
@@ -62,13 +64,17 @@ class Model:
         ModelError
             If the facts of the model hold something else.
         """
+        return list(_as_reaches(self._measured))
+
+    @property
+    def _measured(self) -> tuple[Any, ...]:
+        """The facts that `reaches` are, as what a cache can look up."""
         try:
-            return [
-                Reach(float(scale), float(recall), float(checked), *map(int, k))
-                for scale, recall, checked, *k in self.facts.get("reaches", [])
-            ]
-        except (TypeError, ValueError):
-            raise ModelError("the reaches among the facts of the model are damaged") from None
+            rows = tuple(map(tuple, self.facts.get("reaches", [])))
+            hash(rows)
+        except TypeError:
+            raise ModelError(_DAMAGED) from None
+        return rows
 
     def predict_topk(
         self,
@@ -105,11 +111,10 @@ class Model:
         Or as far as was tried; for more than 20, in proportion further than for these. Where
         nothing was measured, and where hash functions alone find neurons, as the settings say.
         """
-        index, more, reaches = self.network.indexes[-1], max(1.0, k / DEEPEST), self.reaches
-        if index is None or not reaches or not (index.ranked or self.network.postings is not None):
+        index, more = self.network.indexes[-1], max(1.0, k / DEEPEST)
+        if index is None or not (index.ranked or self.network.postings is not None):
             return more
-        reaches = reaches_for(reaches, min(k, max(reach.k for reach in reaches)))
-        return more * (choose_reach(reaches, _USUAL_RECALL) or reaches[-1]).scale
+        return more * _usual_scale(self._measured, k)
 
     def reach_for(self, recall: float, k: int = 5) -> Reach | None:
         """How far a search must go for a share of the exact top k; None where only a scan does.
@@ -138,6 +143,28 @@ class Model:
         """Logits of every label, dense (n, n_labels)."""
         with Workers(threads or self.config.n_threads) as workers:
             return all_scores(self.network, self.prepare(X), workers)
+
+
+@lru_cache(maxsize=16)
+def _as_reaches(rows: tuple[Any, ...]) -> tuple[Reach, ...]:
+    """Reaches as facts hold them."""
+    try:
+        return tuple(
+            Reach(float(scale), float(recall), float(checked), *map(int, k))
+            for scale, recall, checked, *k in rows
+        )
+    except (TypeError, ValueError):
+        raise ModelError(_DAMAGED) from None
+
+
+@lru_cache(maxsize=256)  # to choose took 26 us, and every single prediction asks
+def _usual_scale(rows: tuple[Any, ...], k: int) -> float:
+    """The scale for the usual recall of k, or the furthest that was tried; 1 if none was."""
+    reaches = _as_reaches(rows)
+    if not reaches:
+        return 1.0
+    own = reaches_for(reaches, min(k, max(reach.k for reach in reaches)))
+    return (choose_reach(own, _USUAL_RECALL) or own[-1]).scale
 
 
 def prepare_features(

@@ -75,7 +75,7 @@ def _fill(
     for row in range(len(long)):
         words, count = ranks.words[row], 0
         for feature in features[indptr[long[row]] : indptr[long[row] + 1]]:
-            words[feature >> 5] |= np.uint64(1) << np.uint64(feature & 31)
+            words[word_of(feature)] |= np.uint64(1) << np.uint64(feature & 31)
         for w in range(len(words)):
             size = count_bits(words[w])
             words[w] |= np.uint64(count) << np.uint64(_BITS)

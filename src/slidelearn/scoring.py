@@ -183,9 +183,10 @@ def score(
     shares, twins, keys = shares[places], twins[places], keys[places]
     active = len(places)
     logits = np.empty(active, np.float32)
-    roughly = len(coarse[1]) > 0 and labels.shape[1] > 0
+    coarse_rows = CoarseRows(*coarse)
+    roughly = len(coarse_rows.scales) > 0 and labels.shape[1] > 0
     if roughly:
-        coarse_logits(h, CoarseRows(*coarse), bias, pairs, logits)
+        coarse_logits(h, coarse_rows, bias, pairs, logits)
     else:
         _score_rows(h, rows, small, pairs, logits)
     _add_logits(found, pairs, logits, bias, keys)

@@ -35,7 +35,7 @@ def keep_largest(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) 
         return np.int64(n)
     ranks = np.empty(n, np.int64)
     _rank_keys(keys, ids, ranks)
-    bound, at = _bound(ranks, limit, limit), np.uint64(0)
+    bound, at = _bound(ranks, limit, limit), np.uint64(0)  # no sign: it counts from the front
     for j in range(n):
         keys[at], ids[at] = keys[j], ids[j]
         at += np.uint64(ranks[j] > bound)
@@ -73,13 +73,10 @@ def _find_above(keys: NDArray[np.float32], bound: np.int64, places: NDArray[np.i
 @njit(cache=True, nogil=True)
 def _bound_of(keys: NDArray[np.float32], least: int, most: int) -> np.int64:
     """The `_bound` of the orders of keys (n,)."""
-    orders = np.empty(len(keys), np.float32)
-    for j in range(len(keys)):
-        orders[j] = keys[j]
-    bits = orders.view(np.int32)
-    for j in range(len(bits)):
-        bits[j] = _order(bits[j])
-    return _bound(bits, least, most)
+    orders = keys.copy().view(np.int32)
+    for j in range(len(orders)):
+        orders[j] = _order(orders[j])
+    return _bound(orders, least, most)
 
 
 @njit(cache=True, nogil=True, forceinline=True)

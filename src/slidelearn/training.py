@@ -374,13 +374,14 @@ class Trainer:
 
     def keep_rows(self, workers: Workers) -> None:
         """Let predictions rank by small rows: in the tables, where these are asked first."""
-        index = self.network.indexes[-1]
+        index, began = self.network.indexes[-1], time.perf_counter()
         if index is None:
             return
         if self.network.postings is None:
             index.keep_rows(self.network.output.weight)
         else:
             self.network = with_coarse(self.network, workers)
+        self.seconds += time.perf_counter() - began
 
     def _queries(self, depth: int, X: csr_matrix) -> Rows:
         """What a sample of the examples sends to a layer."""

@@ -213,7 +213,7 @@ def find_hits(
     at, filter_ = 0, np.zeros(_FILTER, np.uint8)
     found = np.empty(longest, np.int64)
     features, starts, neurons = wide.features, wide.indptr, pairs.neurons
-    own, inputs, rows = x.indices, x.values, ranks.rows
+    own, inputs, rows, ranked = x.indices, x.values, ranks.rows, len(ranks.rows) > 0
     words, n_words = ranks.words.reshape(-1), np.uint64(ranks.words.shape[1])
     for i in range(len(pairs.indptr) - 1):
         first, last = x.indptr[i], x.indptr[i + 1]
@@ -227,8 +227,8 @@ def find_hits(
                 prefetch(features, ahead)
                 prefetch(features, ahead + LINE)
             low, high = starts[neurons[p]], starts[neurons[p] + 1]
-            row = rows[neurons[p]] if len(rows) > 0 else -1
-            if len(rows) > 0 and p + 1 < pairs.indptr[i + 1]:
+            row = rows[neurons[p]] if ranked else -1
+            if ranked and p + 1 < pairs.indptr[i + 1]:
                 coming = rows[neurons[p + 1]]
                 for e in range(first, last if coming >= 0 else first):
                     prefetch(words, np.uint64(coming) * n_words + word_of(own[e]))
