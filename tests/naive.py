@@ -536,3 +536,17 @@ def coarse_floats(values, scales, d):
     """Rows of numbers of 4 bits as floats (n, d): low halves of all bytes, then the high ones."""
     numbers = np.concatenate((values % 16, values // 16), axis=1).astype(np.float64) - 8
     return scales[:, None] * numbers[:, :d]
+
+
+def head_keys(X, wide, margins, biases, shares, twins, worth, margin):
+    """What speaks for labels but the hidden layer: keys, wide scores and squared hinges, (n, m).
+
+    Weights are dense, (d, m); biases are those of the logits and of the margins.
+    """
+    scores = X @ wide
+    hinges = np.maximum(0, 1 - X @ margins - biases[1]) ** 2
+    return (
+        biases[0] + scores + worth[0] * shares - worth[1] * twins - margin * hinges,
+        scores,
+        hinges,
+    )

@@ -80,15 +80,18 @@ def test_rows_that_predictions_rank_by_count(tables, width):
 
 @pytest.mark.parametrize("width", [24, 35])
 @pytest.mark.parametrize("hidden_tables", [None, SIMHASH])
-def test_coarse_rows_count(hidden_tables, width):
+def test_coarse_rows_and_the_head_count(hidden_tables, width):
     changes = {"hidden": [width], "wide": 4.0, "hidden_tables": hidden_tables}
     data, settings = problem(), QUICK | changes
     model = fit_model(data, settings)
-    rows = [a.nbytes for name, a in name_arrays(model).items() if name.startswith("coarse.")]
-    assert sum(rows) == (0 if hidden_tables else coarse_bytes(model.network.output.n_out, width))
+    rows, head = sum(a.nbytes for a in model.network.coarse), 0
+    assert rows == (0 if hidden_tables else coarse_bytes(model.network.output.n_out, width))
+    if len(model.network.head.labels):
+        head = sum(a.nbytes for a in model.network.head)
+    assert (head > 0) != bool(hidden_tables)
     less = measure_footprint(data, choose_config(data.X, data.Y, settings | {"tail": 10**6}))
     more = measure_footprint(data, choose_config(data.X, data.Y, settings))
-    assert more.tables - less.tables == sum(rows)
+    assert rows + head <= more.tables - less.tables <= rows + 2 * head
 
 
 def test_a_copy_of_the_data_counts_and_the_bound_is_one():

@@ -60,6 +60,11 @@ def test_votes_are_added_to_pairs_and_to_blocks_alike():
     everything = Pairs(np.arange(N + 1) * N_LABELS, np.tile(np.arange(N_LABELS, dtype=np.int32), N))
     shares, twins = place_votes(votes, everything)
     assert_allclose((3 * shares - 0.9 * twins).reshape(N, -1), ref, rtol=1e-4, atol=1e-5)
+    few = Pairs(np.arange(N + 1) * 3, np.tile(np.array([1, 4, 9], np.int32), N))
+    np.testing.assert_array_equal(
+        np.stack(place_votes(votes, few)).reshape(2, N, 3),
+        np.stack((shares, twins)).reshape(2, N, N_LABELS)[:, :, [1, 4, 9]],
+    )
     blocks = np.ones((N, N_LABELS), np.float32)
     for first in range(0, N_LABELS, 4):
         add_block_votes(votes, Worth(3.0, 0.9), first, blocks[:, first : first + 4])

@@ -267,6 +267,8 @@ def set_entry(name, place, value):
         (set_entry("memory.postings.labels", 3, -1), "memory.postings.labels has an id outside"),
         (set_entry("ranks.rows", 3, 10**6), "ranks are not those of the wide path"),
         (set_entry("ranks.words", 1, 0), "ranks are not those of the wide path"),
+        (set_entry("head.places", 1, 10**4), "weights of the head are not those of the wide path"),
+        (set_entry("head.rows", 0, 10**4), "weights of the head are not those of the wide path"),
         (
             lambda arrays: arrays.update({"ranks.words": np.zeros((40, 3), np.uint64)}),
             "array ranks.words is U64 40x3",

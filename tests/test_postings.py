@@ -41,9 +41,15 @@ def owners(pairs):
 
 
 @pytest.mark.nojit
-@given(st.integers(0, 50), st.integers(1, 20), st.integers(1, 20), st.booleans())
+@given(
+    st.integers(0, 50),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.sampled_from([0, 5, 99]),
+    st.booleans(),
+)
 @settings(deadline=None, max_examples=25)
-def test_best_labels_of_the_largest_weights(seed, size, limit, equal):
+def test_best_labels_of_the_largest_weights(seed, size, limit, more, equal):
     X, wide, bias = make_problem(seed)
     if equal:
         wide.weights[:] = 1
@@ -53,14 +59,35 @@ def test_best_labels_of_the_largest_weights(seed, size, limit, equal):
         own = slice(*postings.indptr[feature : feature + 2])
         assert sorted(postings.labels[own]) == sorted(filed[feature])
         assert (np.diff(postings.weights[own]) <= 0).all()
-    found, weights = best_labels(sparse_rows(X), postings, limit, D, zeros(N_LABELS))
+    by_sums = limit + more
+    found, weights = best_labels(sparse_rows(X), postings, limit, D, zeros(N_LABELS), left=by_sums)
     assert_allclose(weights, (scores + bias)[owners(found), found.neurons], rtol=1e-5, atol=1e-5)
     for i, got in enumerate(np.split(found.neurons, found.indptr[1:-1])):
         reached = np.flatnonzero(scores[i])
+        left = reached[np.argsort(-scores[i][reached], kind="stable")][:by_sums]
         total = scores[i] + bias
-        best = reached[np.argsort(-total[reached], kind="stable")][:limit]
+        best = left[np.argsort(-total[left], kind="stable")][:limit]
         assert len(set(got)) == len(got) == len(best)
-        assert_allclose(np.sort(total[got]), np.sort(total[best]), rtol=1e-5, atol=1e-5)
+        if len(left) == len(reached) or not equal:  # which of equal sums are left is no matter
+            assert_allclose(np.sort(total[got]), np.sort(total[best]), rtol=1e-5, atol=1e-5)
+
+
+def test_labels_that_scratch_hides_are_not_found():
+    X, wide, bias = make_problem(3)
+    postings = make_postings(wide, D, N_LABELS, bias, n_usual=4)
+    hidden = np.concatenate((postings.usual[:2], np.setdiff1d(np.arange(5), postings.usual)))
+    scratch = zeros(N_LABELS)
+    x = sparse_rows(X)
+    before, weights = best_labels(x, postings, N_LABELS, D, scratch, few=N_LABELS + 1)
+    scratch[hidden] = -np.inf
+    found, left = best_labels(x, postings, N_LABELS, D, scratch, few=N_LABELS + 1)
+    seen = ~np.isin(before.neurons, hidden)
+    assert seen.any()
+    assert not seen.all()
+    np.testing.assert_array_equal(found.neurons, before.neurons[seen])
+    np.testing.assert_array_equal(left, weights[seen])
+    scratch[hidden] = 0
+    assert not scratch.any()
 
 
 @given(st.integers(0, 50), st.integers(1, N_LABELS + 1))

@@ -14,8 +14,8 @@ from slidelearn.layers import Pairs
 from slidelearn.margins import make_margins
 from slidelearn.memory import Worth
 from slidelearn.network import find_labels, hidden_rows, with_coarse
+from slidelearn.retrieved import keep_pairs
 from slidelearn.rows import BIAS_INPUT, sparse_rows
-from slidelearn.scoring import _keep
 from slidelearn.searching import score_retrieved, search
 from slidelearn.training import Trainer
 from slidelearn.workers import Workers
@@ -135,7 +135,7 @@ def test_the_largest_keys_stay_and_the_smaller_id_among_equals(sizes, limit, see
     own = [np.sort(rng.permutation(9)[:size]) for size in sizes]
     neurons = np.concatenate([np.empty(0, np.int32), *own]).astype(np.int32)
     keys = rng.integers(0, 3, len(neurons)).astype(np.float32)
-    pairs, places = _keep(Pairs(indptr, neurons), keys, limit)
+    pairs, places = keep_pairs(Pairs(indptr, neurons), keys, limit)
     assert np.array_equal(neurons[places], pairs.neurons)
     for i, size in enumerate(sizes):
         mine = keys[indptr[i] : indptr[i + 1]]

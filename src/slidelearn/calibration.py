@@ -18,8 +18,8 @@ from slidelearn.csr import slice_rows, take_rows
 from slidelearn.memory import Worth
 from slidelearn.metrics import RANKS, hits, sum_precisions
 from slidelearn.network import Network
+from slidelearn.retrieved import Retrieved, keep_best
 from slidelearn.rows import BIAS_INPUT
-from slidelearn.scoring import Retrieved, keep_best
 from slidelearn.scratch import zeros
 from slidelearn.searching import score_retrieved
 from slidelearn.workers import Workers, pieces

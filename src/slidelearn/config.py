@@ -37,12 +37,13 @@ class TableConfig:
     predict_ranked: int = 10  # neurons that a search keeps by rows beside the tables, or 2k
     postings: int = 1024  # labels that the wide path files under each feature
     wide_cap: int = 128  # of these, the largest weights, as many as training reads
-    predict_wide_cap: int = 256  # and predicting
+    predict_wide_cap: int = 200  # and predicting
     usual: int = 32  # labels of the largest biases, for examples that find few there
     wide_limit: int = 16  # most labels retrieved through them while training
-    predict_wide_limit: int = 150  # and when predicting
-    predict_logits: int = 160  # most neurons of an example whose logits predictions compute
-    predict_scores: int = 56  # and that wide path and margins are asked about
+    predict_wide_limit: int = 55  # and when predicting
+    predict_logits: int = 70  # most neurons of an example whose logits predictions compute
+    predict_scores: int = 18  # and that wide path and margins are asked about
+    predict_head: int = 14  # most labels of the head whose logits predictions compute
     cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
     min_count: int = 2  # collisions that "threshold" asks for

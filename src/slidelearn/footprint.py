@@ -15,6 +15,7 @@ from slidelearn.datasets.column import is_mapped
 from slidelearn.errors import SlideError
 from slidelearn.growing import joined_lists
 from slidelearn.hashing.centroids import MOST_LEVELS, sample_size
+from slidelearn.head import head_bytes, head_labels, most_in_head
 from slidelearn.machine import memory_for_process
 from slidelearn.memory import PER_FEATURE
 from slidelearn.network import Network
@@ -95,17 +96,19 @@ def measure_footprint(
     shapes = [(b, a + 1) if hashed else (a + 1, b) for a, b in pairwise(widths)]
     shapes.append((n_labels, widths[-1] + 1))
     sparse = config.wide > 0 or config.margin > 0
-    n_pairs, ranks = _count_pairs(X, Y, known, exact=exact) if sparse else (0, 0)
+    coarse = config.tail < n_labels and config.wide > 0 and not hashed
+    n_inputs = widths[-1] if coarse else 0
+    n_pairs, beside = _count_pairs(X, Y, known, n_inputs, exact=exact) if sparse else (0, 0)
     parameters = 4 * sum(a * b for a, b in shapes)
     parameters += n_pairs * (4 + 4 * (config.wide > 0) + 4 * (config.margin > 0))
     optimizer = sum(_state_bytes(config.optimizer, shape) for shape in shapes)
     optimizer += 4 * n_pairs * (config.wide > 0)
     tables = 8 * min(n_pairs, n_features * config.tables.postings)
-    tables += ranks * (config.wide > 0)
+    tables += beside * (config.wide > 0)
     if config.tail < n_labels and config.files_neurons:
         tables += _table_bytes(config.tables, n_labels, widths[-1])
         tables += kept_bytes(config.tables, n_labels, widths[-1]) * (config.wide == 0)
-    if config.tail < n_labels and config.wide > 0 and not hashed:
+    if coarse:
         tables += coarse_bytes(n_labels, widths[-1])
     if config.hidden_tables is not None:
         sizes = pairwise(widths)
@@ -143,11 +146,12 @@ def check_memory(
 
 
 def _count_pairs(
-    X: csr_matrix, Y: csr_matrix, known: Network | None, *, exact: bool
+    X: csr_matrix, Y: csr_matrix, known: Network | None, n_inputs: int, *, exact: bool
 ) -> tuple[int, int]:
     """Pairs of a feature and a label that occur together or are known, or at least as many.
 
-    Also the bytes of the ranks of long lists of them.
+    Also the bytes of the ranks of long lists of them, and of the head of output neurons with so
+    many inputs; 0 for none.
     """
     n_features, n_labels = int(X.shape[1]), int(Y.shape[1])
     path = None if known is None else known.wide
@@ -155,13 +159,17 @@ def _count_pairs(
         path = known.margins.path
     if exact:
         starts = count_features(X, Y) if path is None else joined_lists(path, X, Y)
-        n_long = len(long_lists(starts, n_features))
-        return int(starts[-1]), rank_bytes(n_long, n_labels, n_features)
-    most = int((np.diff(X.indptr).astype(np.int64) * np.diff(Y.indptr)).sum())
-    most += 0 if path is None else len(path.features)
-    most = min(most, n_features * n_labels)
-    n_long = min(n_labels, most_long(most, n_features))
-    return most, rank_bytes(n_long, n_labels, n_features)
+        n_pairs, n_long = int(starts[-1]), len(long_lists(starts, n_features))
+        sizes = np.diff(starts)[head_labels(starts, n_features, n_inputs)]
+        n_entries, m = int(sizes.sum()), len(sizes)
+    else:
+        n_pairs = int((np.diff(X.indptr).astype(np.int64) * np.diff(Y.indptr)).sum())
+        n_pairs += 0 if path is None else len(path.features)
+        n_pairs = min(n_pairs, n_features * n_labels)
+        n_long = min(n_labels, most_long(n_pairs, n_features))
+        n_entries, m = most_in_head(n_long, n_labels, n_inputs)
+    ranks = rank_bytes(n_long, n_labels, n_features)
+    return n_pairs, ranks + head_bytes(n_entries, m, n_labels, n_features)
 
 
 def _memory_bytes(data: Dataset, config: Config, known: Network | None) -> tuple[int, int]:

@@ -237,7 +237,8 @@ def _count_votes(
         for p in range(near.indptr[i], near.indptr[i + 1]):
             nearest = max(nearest, cosines[p])
         for p in range(near.indptr[i], near.indptr[i + 1]):
-            if p + _AHEAD < len(near.neurons):
+            if p + 2 * _AHEAD < len(near.neurons):
+                prefetch(known.indptr, near.neurons[p + 2 * _AHEAD])
                 prefetch(known.neurons, known.indptr[near.neurons[p + _AHEAD]])
             if cosines[p] <= 0:
                 continue
@@ -265,18 +266,19 @@ def _count_votes(
 
 @njit(cache=True, nogil=True)
 def place_votes(votes: Votes, pairs: Pairs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Shares of votes and twins of pairs, both (n_pairs,), which hold every label voted for.
+    """Shares of votes and twins of pairs, both (n_pairs,); 0 where a label has none.
 
-    Both ascend in an example.
+    Both ascend in an example; votes for labels that are not among the pairs are passed over.
     """
     size = len(pairs.neurons)
     shares, twins = np.zeros(size, np.float32), np.zeros(size, np.float32)
     for i in range(len(pairs.indptr) - 1):
-        p = pairs.indptr[i]
+        p, end = pairs.indptr[i], pairs.indptr[i + 1]
         for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
-            while pairs.neurons[p] < votes.pairs.neurons[v]:
+            while p < end and pairs.neurons[p] < votes.pairs.neurons[v]:
                 p += 1
-            shares[p], twins[p] = votes.shares[v], votes.twins[v]
+            if p < end and pairs.neurons[p] == votes.pairs.neurons[v]:
+                shares[p], twins[p] = votes.shares[v], votes.twins[v]
     return shares, twins
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from slidelearn.coarse_rows import NO_COARSE, CoarseRows, make_coarse
 from slidelearn.config import Config
+from slidelearn.head import NO_HEAD, Head, hide, make_head
 from slidelearn.hidden import Hidden, activate
 from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
@@ -33,6 +34,7 @@ __all__ = [
     "make_network",
     "retrieve_labels",
     "with_coarse",
+    "with_head",
     "with_postings",
     "with_ranks",
 ]
@@ -58,6 +60,7 @@ class _Parts(NamedTuple):
     feature_weights: NDArray[np.float32] = UNWEIGHTED
     ranks: Ranks = NO_RANKS
     coarse: CoarseRows = NO_COARSE
+    head: Head = NO_HEAD
 
 
 class Network(_Parts):
@@ -90,6 +93,8 @@ class Network(_Parts):
     coarse : CoarseRows
         The output layer once more, for searches to rank what they find; they do without while it
         moves.
+    head : Head
+        What wide path and margins weigh once more, for the labels of most features, by feature.
     """
 
     @property
@@ -139,18 +144,20 @@ class Network(_Parts):
         neurons = Neurons(output.weight, output.small, output.bias, self.coarse)
         postings = self.postings or _NO_POSTINGS
         sparse = self._sparse_scores()
-        known = Known(hidden, postings, self.memory, neurons, sparse, *self.strengths)
+        known = Known(hidden, postings, self.memory, neurons, sparse, self.head, *self.strengths)
         return tuple(plain(known))
 
     def _sparse_scores(self) -> Sparse | None:
         """What wide path and margins weigh, as far as the network has them."""
         wide, margins = self.wide, self.margins
+        covered = len(self.head.labels) == len(self.ranks.words)  # no list of those left is long
+        ranks = NO_RANKS if covered else self.ranks
         if margins is not None:
             weights = UNWEIGHTED if wide is None else wide.weights
-            return Sparse(margins.path, weights, margins.bias, self.ranks)
+            return Sparse(margins.path, weights, margins.bias, ranks)
         if wide is None:
             return None
-        return Sparse(wide._replace(weights=UNWEIGHTED), wide.weights, UNWEIGHTED, self.ranks)
+        return Sparse(wide._replace(weights=UNWEIGHTED), wide.weights, UNWEIGHTED, ranks)
 
 
 class Trace(NamedTuple):
@@ -273,11 +280,26 @@ def with_coarse(network: Network, workers: Workers) -> Network:
     return network._replace(coarse=make_coarse(network.output.weight, workers))
 
 
+def with_head(network: Network) -> Network:
+    """Return the network with the head of its wide path and margins as they are now.
+
+    It is asked by searches that rank by coarse rows, so there is none without.
+    """
+    wide, margins = network.wide, network.margins
+    if wide is None or not len(network.coarse.scales):
+        return network
+    path, bias = (None, UNWEIGHTED) if margins is None else (margins.path, margins.bias)
+    biases = BIAS_INPUT * network.output.bias, bias
+    head = make_head(wide, path, biases, network.n_features, network.output.n_in)
+    return network._replace(head=head)
+
+
 def find_labels(
     network: Network, x: Rows, h: Rows, size: Lookup, first_example: int | None = None
 ) -> tuple[Found, Pairs]:
     """Find output neurons by inputs x in the postings, and more by hidden vectors h in the index.
 
+    Postings leave out the head, which whoever has one scores anyway.
     The index is asked, if it has tables, where postings found fewer neurons than it may find.
     Where they found as many, it added none that was among the best: P@1 to P@5 and PSP@5 of
     predictions were the same to 0.01 on commits, calls and sessions, in 0.7 to 0.9 of the time for
@@ -291,7 +313,9 @@ def find_labels(
     else:
         scratch = zeros(network.n_labels)
         sizes = size.few, size.wide_cap
+        hide(network.head, scratch, True)
         found = best_labels(x, postings, size.wide_limit, x.width, scratch, *sizes)
+        hide(network.head, scratch, False)
     indptr, neurons = np.zeros(h.n + 1, np.int64), np.empty(0, np.int32)
     if index.tables is None:
         return found, Pairs(indptr, neurons)

@@ -26,9 +26,10 @@ __all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "ref
 UNBIASED = np.empty(0, np.float32)
 _WHOLE = 2**31 - 1  # of a bucket
 _BEGINNING = 128  # entries of a bucket that are prefetched; the processor sees what comes then
+# Entries by which sums are prefetched: 26.5 to 27 us for 8,400 of them on the calls with 16, 32 or
+# 64, and 33 to 34 without; on commits, whose sums fit into the second cache, the same as without.
+_AHEAD = 16
 
-# What the bucket of the constant adds, so that its labels count as touched; no sum changes by it.
-_ALMOST_NOTHING = np.float32(1e-30)
 _NOTHING = np.float32(-np.inf)
 
 
@@ -200,12 +201,14 @@ def best_labels(
     scratch: NDArray[np.float32],
     few: int = 0,
     cap: int = _WHOLE,
+    left: int = _WHOLE,
 ) -> Found:
     """Find for every example the ``limit`` labels that weigh most in its buckets.
 
     It reads the first ``cap`` labels of those of its ``probes`` largest features that have any, and
-    if they are fewer than ``few``, the bucket of the constant. ``scratch`` is (n_labels,) or
-    longer, zero before and after.
+    if they are fewer than ``few``, the bucket of the constant. Biases are read of labels whose sums
+    are among the ``left`` largest, and the others forgotten. ``scratch`` is (n_labels,) or longer,
+    zero before and after; a label where it is -inf is not found.
 
     Examples
     --------
@@ -226,31 +229,28 @@ def best_labels(
     best = np.empty(n * limit, np.float32)
     touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
     sizes, probed = np.empty(longest, np.float32), np.empty(longest, np.int32)
-    labels, weights, starts = postings.labels, postings.weights, postings.indptr
+    bias, usual_keys = postings.bias, np.empty(len(postings.usual), np.float32)
     for i in range(n):
         n_probed, most = _choose_buckets(x, i, postings, cap, probes, sizes, probed)
         most += len(postings.usual)
         if most >= len(touched):
             touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
-        n_touched = np.uint64(0)  # an index without a sign counts from the front, so it is quicker
+        n_touched = np.uint64(0)
         for k in range(n_probed):
             e = x.indptr[i] + probed[k]
             if k + 1 < n_probed:
                 _prefetch_bucket(postings, x.indices[x.indptr[i] + probed[k + 1]])
-            value, feature = x.values[e], x.indices[e]
-            start, end = starts[feature], starts[feature + 1]
-            for q in range(np.uint64(start), np.uint64(min(end, start + cap))):
-                label = np.uint32(labels[q])
-                score = scratch[label]
-                touched[n_touched] = label  # stays only if the label is new
-                n_touched += np.uint64(score == 0)
-                scratch[label] = score + value * weights[q]
-        if n_touched < few:
-            for usual in postings.usual:
-                touched[n_touched] = usual
-                n_touched += np.uint64(scratch[usual] == 0)
-                scratch[usual] += _ALMOST_NOTHING
-        n_keys = _take_keys(touched, n_touched, scratch, postings.bias, keys)
+            feature, value = x.indices[e], x.values[e]
+            n_touched = _read(postings, feature, cap, value, scratch, touched, n_touched)
+        n_usual = _take_usual(postings, scratch, usual_keys) if n_touched < few else 0
+        n_keys = _take_keys(touched, n_touched, scratch, keys)
+        if len(bias) > 0:
+            n_keys = keep_largest(keys[:n_keys], touched, left)
+            for t in range(n_keys):
+                keys[t] += bias[np.uint32(touched[t])]
+        for t in range(n_usual):
+            touched[n_keys], keys[n_keys] = postings.usual[t], usual_keys[t]
+            n_keys += usual_keys[t] > _NOTHING
         at, kept = indptr[i], keep_largest(keys[:n_keys], touched, limit)
         for t in range(kept):
             neurons[at + t], best[at + t] = touched[t], keys[t]
@@ -258,36 +258,74 @@ def best_labels(
     return Found(Pairs(indptr, neurons[: indptr[-1]]), best[: indptr[-1]])
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _read(
+    postings: Postings,
+    feature: int,
+    cap: int,
+    value: np.float32,
+    scratch: NDArray[np.float32],
+    touched: NDArray[np.int32],
+    n_touched: np.uint64,
+) -> np.uint64:
+    """Add a bucket's first ``cap`` weights, times a value, to sums in scratch (n_labels,).
+
+    Labels that are new to it are appended to those that were touched; says how many these are then.
+    """
+    labels, weights = postings.labels, postings.weights
+    start, end = postings.indptr[feature], postings.indptr[feature + 1]
+    end = min(end, start + cap)
+    last = np.uint64(end - 1)  # an index without a sign counts from the front, so it is quicker
+    for q in range(np.uint64(start), np.uint64(end)):
+        prefetch(scratch, np.uint64(labels[min(q + np.uint64(_AHEAD), last)]))
+        label = np.uint32(labels[q])
+        score = scratch[label]
+        touched[n_touched] = label  # stays only if the label is new
+        n_touched += np.uint64(score == 0)
+        scratch[label] = score + value * weights[q]
+    return n_touched
+
+
+@njit(cache=True, nogil=True)
+def _take_usual(postings: Postings, scratch: NDArray[np.float32], keys: NDArray[np.float32]) -> int:
+    """Take what the bucket of the constant weighs out of scratch: its keys, bias included.
+
+    Returns how many labels it has; those that scratch hides stay there, and weigh -inf.
+    """
+    for t in range(len(postings.usual)):
+        label = np.uint32(postings.usual[t])
+        keys[t] = scratch[label] + postings.bias[label]
+        if keys[t] > _NOTHING:
+            scratch[label] = 0
+    return len(postings.usual)
+
+
 @njit(cache=True, nogil=True)
 def _take_keys(
     touched: NDArray[np.int32],
     n_touched: np.uint64,
     scratch: NDArray[np.float32],
-    bias: NDArray[np.float32],
     keys: NDArray[np.float32],
-) -> np.uint64:
-    """Take what touched labels (n_touched,) weigh out of scratch: keys (n_touched,), bias included.
+) -> np.int64:
+    """Take the sums of touched labels (n_touched,) out of scratch: keys (n_touched,).
 
     Returns how many they are without those that weigh nothing, or are there twice since they once
     did. No place depends on what is read, so the processor reads ahead: with those left out at
     once, a lookup took a tenth longer.
     """
-    biased, n_nothing = len(bias) > 0, 0
+    n_nothing = 0
     for t in range(n_touched):
         label = np.uint32(touched[t])
-        score = scratch[label]
+        keys[t] = scratch[label]
         scratch[label] = 0
-        nothing = score == 0
-        n_nothing += nothing
-        key = score + bias[label] if biased else score
-        keys[t] = _NOTHING if nothing else key
+        n_nothing += keys[t] == 0
     if n_nothing == 0:
-        return n_touched
+        return np.int64(n_touched)
     at = np.uint64(0)
     for t in range(n_touched):
         touched[at], keys[at] = touched[t], keys[t]
-        at += np.uint64(keys[t] > _NOTHING)
-    return at
+        at += np.uint64(keys[t] != 0)
+    return np.int64(at)
 
 
 @njit(cache=True, nogil=True, forceinline=True)

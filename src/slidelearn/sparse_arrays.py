@@ -10,10 +10,11 @@ from slidelearn.config import Config
 from slidelearn.cooccurrence import Cooccurrence
 from slidelearn.csr import find_disorder, make_csr
 from slidelearn.errors import ModelError
+from slidelearn.head import Head
 from slidelearn.layers import Pairs
 from slidelearn.margins import Margins
 from slidelearn.memory import Memory, Worth, choose_probes, make_memory
-from slidelearn.network import Network, with_postings, with_ranks
+from slidelearn.network import Network, with_head, with_postings, with_ranks
 from slidelearn.postings import UNBIASED, Postings
 from slidelearn.ranks import Ranks, make_ranks, words_for
 from slidelearn.wide import Wide
@@ -48,6 +49,8 @@ def _derived_arrays(network: Network) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     if network.wide is not None:
         arrays |= {f"ranks.{part}": array for part, array in network.ranks._asdict().items()}
+    if len(network.head.labels):
+        arrays |= {f"head.{part}": array for part, array in network.head._asdict().items()}
     if network.postings is not None:
         arrays |= {f"postings.{part}": a for part, a in network.postings._asdict().items()}
     if network.memory is not None:
@@ -116,7 +119,10 @@ def read_memory(file: ArrayFile, config: Config, n_features: int, n_labels: int)
 
 
 def read_derived(file: ArrayFile, network: Network) -> Network:
-    """Return a network with the postings and ranks of its wide path, read or made."""
+    """Return a network with the postings and ranks of its wide path, read or made, and its head.
+
+    Coarse rows have been read by then; the first versions had no head, and do without.
+    """
     if "postings.bias" not in file:  # the first versions left it out
         network = with_postings(network)
     else:
@@ -125,9 +131,31 @@ def read_derived(file: ArrayFile, network: Network) -> Network:
         network = network._replace(postings=_read_postings(file, "postings", size, bias))
     if network.wide is None:
         return network
-    if "ranks.rows" not in file:  # the first versions made them for long predictions only
-        return with_ranks(network)
-    return network._replace(ranks=_read_ranks(file, network.wide, network.n_features))
+    if "ranks.rows" in file:
+        network = network._replace(ranks=_read_ranks(file, network.wide, network.n_features))
+    else:  # the first versions made them for long predictions only
+        network = with_ranks(network)
+    return network._replace(head=_read_head(file, network)) if "head.labels" in file else network
+
+
+def _read_head(file: ArrayFile, network: Network) -> Head:
+    """The head of a network; to make it is the quickest check of it."""
+    labels = file.take("head.labels", np.int32, (None,))
+    places, m = file.take("head.places", np.int16, (None,)), len(labels)
+    n_margins = 0 if network.margins is None else len(places)
+    head = Head(
+        labels,
+        file.take("head.rows", np.int16, (network.n_labels,)),
+        file.take("head.indptr", np.int64, (network.n_features + 1,)),
+        places,
+        file.take("head.wide", np.float32, places.shape),
+        file.take("head.margins", np.float32, (n_margins,)),
+        file.take("head.bias", np.float32, (m,)),
+        file.take("head.margins_bias", np.float32, (m,)),
+    )
+    if not file.trusted:
+        _compare(file, "weights of the head", head, with_head(network).head)
+    return head
 
 
 def _read_ranks(file: ArrayFile, wide: Wide, n_features: int) -> Ranks:
@@ -136,10 +164,16 @@ def _read_ranks(file: ArrayFile, wide: Wide, n_features: int) -> Ranks:
     size = None, words_for(n_features) if len(rows) else 0
     ranks = Ranks(rows, file.take("ranks.words", np.uint64, size))
     if not file.trusted:
-        expected = make_ranks(wide.indptr, wide.features, n_features)._asdict()
-        if not all(np.array_equal(a, expected[part]) for part, a in ranks._asdict().items()):
-            raise ModelError(f"{file.path}: ranks are not those of the wide path; it is damaged")
+        _compare(file, "ranks", ranks, make_ranks(wide.indptr, wide.features, n_features))
     return ranks
+
+
+def _compare(
+    file: ArrayFile, name: str, got: tuple[NDArray[Any], ...], expected: tuple[NDArray[Any], ...]
+) -> None:
+    """Stop if arrays are not those that are made from the rest."""
+    if not all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True)):
+        raise ModelError(f"{file.path}: {name} are not those of the wide path; it is damaged")
 
 
 def _read_postings(

@@ -14,6 +14,7 @@ from slidelearn.calibration import choose_strengths, with_strengths
 from slidelearn.coarse_rows import NO_COARSE
 from slidelearn.config import Config
 from slidelearn.csr import count_ids, slice_rows, take_rows
+from slidelearn.head import NO_HEAD
 from slidelearn.index import Schedule
 from slidelearn.margins import fit_margins, make_margins
 from slidelearn.memory import Memory, Worth, make_memory
@@ -23,6 +24,7 @@ from slidelearn.network import (
     hidden_rows,
     make_network,
     with_coarse,
+    with_head,
     with_postings,
 )
 from slidelearn.prior import Prior, fold_prior, make_prior
@@ -253,7 +255,7 @@ class Trainer:
         index = self.network.indexes[-1]
         if index is not None:
             index.drop_rows()  # which would not follow
-        self.network = self.network._replace(coarse=NO_COARSE)
+        self.network = self.network._replace(coarse=NO_COARSE, head=NO_HEAD)
         if index is not None and index.trains and index.tables is None:
             self.fit_index(len(self.network.hidden), X, workers)
         else:
@@ -373,14 +375,17 @@ class Trainer:
         self._finish_index(depth, began)
 
     def keep_rows(self, workers: Workers) -> None:
-        """Let predictions rank by small rows: in the tables, where these are asked first."""
+        """Let predictions rank by small rows, in the tables where these are asked first.
+
+        Otherwise by coarse ones, and the head gets its own weights.
+        """
         index, began = self.network.indexes[-1], time.perf_counter()
         if index is None:
             return
         if self.network.postings is None:
             index.keep_rows(self.network.output.weight)
         else:
-            self.network = with_coarse(self.network, workers)
+            self.network = with_head(with_coarse(self.network, workers))
         self.seconds += time.perf_counter() - began
 
     def _queries(self, depth: int, X: csr_matrix) -> Rows:

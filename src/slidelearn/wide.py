@@ -41,6 +41,7 @@ __all__ = [
 _ADAGRAD_START = 1.0
 _FILTER = 2**14  # bytes; a power of two
 _AHEAD = 8  # pairs by which features are prefetched before they are read
+_BEGINNING = 128  # entries of a list that are prefetched; the processor sees what comes then
 _READ_ALL = 20  # entries of a label for each feature of an example up to which they are all read
 
 
@@ -223,15 +224,16 @@ def find_hits(
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             if p + 2 * _AHEAD < len(neurons):
                 prefetch(starts, neurons[p + 2 * _AHEAD])
-                ahead = starts[neurons[p + _AHEAD]]
-                prefetch(features, ahead)
-                prefetch(features, ahead + LINE)
+                coming = neurons[p + _AHEAD]
+                _prefetch_list(
+                    features, starts[coming], starts[coming + 1], _READ_ALL * (last - first)
+                )
             low, high = starts[neurons[p]], starts[neurons[p] + 1]
             row = rows[neurons[p]] if ranked else -1
             if ranked and p + 1 < pairs.indptr[i + 1]:
-                coming = rows[neurons[p + 1]]
-                for e in range(first, last if coming >= 0 else first):
-                    prefetch(words, np.uint64(coming) * n_words + word_of(own[e]))
+                row_ahead = rows[neurons[p + 1]]
+                for e in range(first, last if row_ahead >= 0 else first):
+                    prefetch(words, np.uint64(row_ahead) * n_words + word_of(own[e]))
             if row >= 0:
                 for e in range(first, last):
                     rank, is_there = find_rank(ranks, row, own[e])
@@ -254,6 +256,18 @@ def find_hits(
             scratch[own[e]] = 0
             filter_[own[e] & (_FILTER - 1)] = 0
     return Hits(indptr, places[:at], values[:at])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _prefetch_list(features: NDArray[np.int32], low: int, high: int, read_all: int) -> None:
+    """Begin to load a list's first lines, or if it will be searched, where that looks first."""
+    size = high - low
+    if size < read_all:
+        for place in range(low, low + min(size, _BEGINNING), LINE):
+            prefetch(features, place)
+    else:
+        for eighth in range(1, 8):
+            prefetch(features, low + eighth * (size >> 3))
 
 
 @njit(cache=True, nogil=True)
