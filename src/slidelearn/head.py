@@ -188,7 +188,7 @@ def head_bytes(n_entries: int, m: int, n_labels: int, n_features: int) -> int:
     Examples
     --------
     >>> head_bytes(20, 2, 1000, 50)
-    2840
+    2832
     """
     return (2 * _ENTRY * n_entries + 12 * m + 2 * n_labels + 8 * (n_features + 1)) if m else 0
 

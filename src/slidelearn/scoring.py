@@ -103,8 +103,8 @@ def plain(value: Any) -> Any:
 
     Examples
     --------
-    >>> plain((Cut(1, 2, 3), None, 4))
-    ((1, 2, 3), None, 4)
+    >>> plain((Cut(1, 2, 3, 4), None, 5))
+    ((1, 2, 3, 4), None, 5)
     """
     return tuple(map(plain, value)) if isinstance(value, tuple) else value
 
