@@ -10,6 +10,7 @@ from slidelearn.coarse_rows import coarse_bytes, make_coarse
 from slidelearn.datasets import Dataset
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.layers import Pairs, coarse_logits
+from slidelearn.network import with_head
 from slidelearn.rows import BIAS_INPUT, dense_rows
 from slidelearn.workers import Workers
 
@@ -57,11 +58,14 @@ def test_logits_are_those_of_the_numbers_and_the_bias(d):
     assert_allclose(got, whole[[0, 0, 2, 2, 2], pairs.neurons], rtol=1e-4, atol=1e-4)
 
 
-def test_a_model_has_those_of_its_output_layer_also_after_more_training():
+def test_a_model_has_those_of_its_output_layer_and_its_head_also_after_more_training():
     settings = {"hidden": [24], "tail": 10, "wide": 10.0, "epochs": 1, "batch_size": 64}
     model = fit_model(Dataset(*clusters()[:2]), settings)
     more = Dataset(*clusters(n_labels=50, seed=1)[:2])
     for network in (model.network, continue_model(model, more, epochs=1).network):
         assert len(network.coarse.scales) == network.n_labels
         for part, expected in zip(network.coarse, made(network.output.weight), strict=True):
+            assert_array_equal(part, expected)
+        assert len(network.head.labels)
+        for part, expected in zip(network.head, with_head(network).head, strict=True):
             assert_array_equal(part, expected)

@@ -85,7 +85,10 @@ NO_HEAD = Head(
     np.empty(0, np.int16),
     np.zeros(1, np.int64),
     np.empty(0, np.int16),
-    *(_NONE, _NONE, _NONE, _NONE),
+    _NONE,
+    _NONE,
+    _NONE,
+    _NONE,
 )
 
 
