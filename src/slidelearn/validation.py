@@ -21,8 +21,8 @@ from slidelearn.workers import Workers
 __all__ = ["SAMPLE", "Check", "make_check"]
 
 SAMPLE = 256  # examples that recall@5 of the index is measured on
-# That tell how far searches must go, half of them to choose by. Chosen so, one search in eight finds
-# less than the 0.99 that was asked for on commits, by 640 one in four, for 0.3 to 0.5 s more.
+# That tell how far searches must go, half of them to choose by. So one search in eight finds less
+# than the 0.99 that was asked for, where 640 left one in four, for 0.3 to 0.5 s more.
 _SEARCHED = 1280
 _K = 5  # labels that metrics and recall look at
 _SCORES = 2 * 10**9  # most logits of a validation: a minute or so on two cores
