@@ -72,21 +72,21 @@ def test_best_labels_of_the_largest_weights(seed, size, limit, more, equal):
             assert_allclose(np.sort(total[got]), np.sort(total[best]), rtol=1e-5, atol=1e-5)
 
 
-def test_labels_that_scratch_hides_are_not_found():
+def test_hidden_labels_are_not_found():
     X, wide, bias = make_problem(3)
     postings = make_postings(wide, D, N_LABELS, bias, n_usual=4)
     hidden = np.concatenate((postings.usual[:2], np.setdiff1d(np.arange(5), postings.usual)))
     scratch = zeros(N_LABELS)
     x = sparse_rows(X)
     before, weights = best_labels(x, postings, N_LABELS, D, scratch, few=N_LABELS + 1)
-    scratch[hidden] = -np.inf
-    found, left = best_labels(x, postings, N_LABELS, D, scratch, few=N_LABELS + 1)
+    found, left = best_labels(
+        x, postings, N_LABELS, D, scratch, few=N_LABELS + 1, hidden=hidden.astype(np.int32)
+    )
     seen = ~np.isin(before.neurons, hidden)
     assert seen.any()
     assert not seen.all()
     np.testing.assert_array_equal(found.neurons, before.neurons[seen])
     np.testing.assert_array_equal(left, weights[seen])
-    scratch[hidden] = 0
     assert not scratch.any()
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from slidelearn.layers import Pairs
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import Votes, Worth
-from slidelearn.prefetching import LINE, prefetch
+from slidelearn.prefetching import prefetch_beginning
 from slidelearn.ranks import long_lists
 from slidelearn.retrieved import Retrieved
 from slidelearn.rows import Rows
@@ -27,7 +27,6 @@ __all__ = [
     "Head",
     "head_bytes",
     "head_labels",
-    "hide",
     "leave_out",
     "make_head",
     "most_in_head",
@@ -37,10 +36,6 @@ __all__ = [
 _MOST = 1024  # labels
 _SHARE = 16  # weights of the head take no more than one part in so many of the output layer
 _ENTRY = 10  # bytes of a label under a feature
-_HIDDEN = np.float32(-np.inf)
-# Entries of a feature that are prefetched while the one before is added: the head takes 9.0 us an
-# example of the calls, 10.2 with 32 and 11.3 without.
-_BEGINNING = 128
 
 
 class Head(NamedTuple):
@@ -197,13 +192,6 @@ def head_bytes(n_entries: int, m: int, n_labels: int, n_features: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def hide(head: Head, scratch: NDArray[np.float32], hidden: bool) -> None:
-    """Let `best_labels` with that scratch find none of the head, or clear the scratch again."""
-    for label in head.labels:
-        scratch[label] = _HIDDEN if hidden else 0
-
-
-@njit(cache=True, nogil=True)
 def leave_out(head: Head, pairs: Pairs) -> Pairs:
     """Leave the head's labels out of pairs."""
     indptr, neurons = np.zeros(len(pairs.indptr), np.int64), np.empty(len(pairs.neurons), np.int32)
@@ -234,8 +222,8 @@ def score_head(
     [3.0]
     """
     m, n = len(head.labels), len(x.indptr) - 1
-    wide, hinges, keys = np.empty(m, np.float32), np.zeros(m, np.float32), np.empty(m, np.float32)
-    shares, twins = np.zeros(m, np.float32), np.zeros(m, np.float32)
+    wide, hinges, keys = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
+    shares, twins = np.empty(m, np.float32), np.empty(m, np.float32)
     places, indptr, most = np.empty(m, np.int32), np.zeros(n + 1, np.int64), n * min(limit, m)
     neurons, out = np.empty(most, np.int32), np.zeros((5, most), np.float32)
     vote, twin, lost = np.float32(worth.vote), np.float32(worth.twin), np.float32(margin)
@@ -252,10 +240,6 @@ def score_head(
             out[1, at + t], out[2, at + t] = wide[j], hinges[j]
             out[3, at + t], out[4, at + t] = shares[j], twins[j]
         indptr[i + 1] = at + kept
-        for p in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
-            j = head.rows[votes.pairs.neurons[p]]
-            if j >= 0:
-                shares[j], twins[j] = 0, 0
     size = indptr[-1]
     logits, own_wide, own_hinges = out[0, :size], out[1, :size], out[2, :size]
     pairs = Pairs(indptr, neurons[:size])
@@ -284,15 +268,16 @@ def _add_features(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _prefetch_feature(head: Head, feature: int) -> None:
-    """Begin to load a feature's weights, and their places where these are asked for."""
+    """Begin to load a feature's weights, and their places where these are asked for.
+
+    So the head takes 9.0 us an example of the calls, and 11.3 without.
+    """
     start, end = head.indptr[feature], head.indptr[feature + 1]
-    first = min(end, start + _BEGINNING)
-    for q in range(start, first, LINE):
-        prefetch(head.wide, q)
-        if len(head.margins) > 0:
-            prefetch(head.margins, q)
-    for q in range(start, first if end - start < len(head.labels) else start, 2 * LINE):
-        prefetch(head.places, q)
+    prefetch_beginning(head.wide, start, end)
+    if len(head.margins) > 0:
+        prefetch_beginning(head.margins, start, end)
+    if end - start < len(head.labels):
+        prefetch_beginning(head.places, start, end)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -324,6 +309,8 @@ def _place(
     twins: NDArray[np.float32],
 ) -> None:
     """Place the votes that example i has for the head: shares and twins, (m,)."""
+    shares[:] = 0
+    twins[:] = 0
     for p in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
         j = rows[votes.pairs.neurons[p]]
         if j >= 0:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slidelearn.coarse_rows import NO_COARSE, CoarseRows, make_coarse
 from slidelearn.config import Config
-from slidelearn.head import NO_HEAD, Head, hide, make_head
+from slidelearn.head import NO_HEAD, Head, make_head
 from slidelearn.hidden import Hidden, activate
 from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
@@ -312,10 +312,8 @@ def find_labels(
         found = Found(none, np.empty(0, np.float32))
     else:
         scratch = zeros(network.n_labels)
-        sizes = size.few, size.wide_cap
-        hide(network.head, scratch, True)
-        found = best_labels(x, postings, size.wide_limit, x.width, scratch, *sizes)
-        hide(network.head, scratch, False)
+        sizes, hidden = (size.few, size.wide_cap), network.head.labels
+        found = best_labels(x, postings, size.wide_limit, x.width, scratch, *sizes, hidden=hidden)
     indptr, neurons = np.zeros(h.n + 1, np.int64), np.empty(0, np.int32)
     if index.tables is None:
         return found, Pairs(indptr, neurons)

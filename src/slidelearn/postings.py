@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from slidelearn.csr import count_ids
 from slidelearn.heap import heapify, offer, rank
 from slidelearn.layers import Pairs
-from slidelearn.prefetching import LINE, prefetch
+from slidelearn.prefetching import prefetch, prefetch_beginning
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
 from slidelearn.selecting import keep_largest
@@ -25,12 +25,12 @@ __all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "ref
 
 UNBIASED = np.empty(0, np.float32)
 _WHOLE = 2**31 - 1  # of a bucket
-_BEGINNING = 128  # entries of a bucket that are prefetched; the processor sees what comes then
 # Entries by which sums are prefetched: 26.5 to 27 us for 8,400 of them on the calls with 16, 32 or
 # 64, and 33 to 34 without; on commits, whose sums fit into the second cache, the same as without.
 _AHEAD = 16
 
-_NOTHING = np.float32(-np.inf)
+_HIDDEN = np.float32(-np.inf)  # the sum of a label that is not to be found
+_NO_LABELS = np.empty(0, np.int32)
 
 
 class Found(NamedTuple):
@@ -202,13 +202,14 @@ def best_labels(
     few: int = 0,
     cap: int = _WHOLE,
     left: int = _WHOLE,
+    hidden: NDArray[np.int32] = _NO_LABELS,
 ) -> Found:
     """Find for every example the ``limit`` labels that weigh most in its buckets.
 
     It reads the first ``cap`` labels of those of its ``probes`` largest features that have any, and
     if they are fewer than ``few``, the bucket of the constant. Biases are read of labels whose sums
-    are among the ``left`` largest, and the others forgotten. ``scratch`` is (n_labels,) or longer,
-    zero before and after; a label where it is -inf is not found.
+    are among the ``left`` largest, and the others forgotten; ``hidden`` ones are not found.
+    ``scratch`` is (n_labels,) or longer, zero before and after.
 
     Examples
     --------
@@ -230,6 +231,8 @@ def best_labels(
     touched, keys = np.empty(0, np.int32), np.empty(0, np.float32)
     sizes, probed = np.empty(longest, np.float32), np.empty(longest, np.int32)
     bias, usual_keys = postings.bias, np.empty(len(postings.usual), np.float32)
+    for label in hidden:
+        scratch[label] = _HIDDEN
     for i in range(n):
         n_probed, most = _choose_buckets(x, i, postings, cap, probes, sizes, probed)
         most += len(postings.usual)
@@ -250,11 +253,13 @@ def best_labels(
                 keys[t] += bias[np.uint32(touched[t])]
         for t in range(n_usual):
             touched[n_keys], keys[n_keys] = postings.usual[t], usual_keys[t]
-            n_keys += usual_keys[t] > _NOTHING
+            n_keys += usual_keys[t] > _HIDDEN
         at, kept = indptr[i], keep_largest(keys[:n_keys], touched, limit)
         for t in range(kept):
             neurons[at + t], best[at + t] = touched[t], keys[t]
         indptr[i + 1] = at + kept
+    for label in hidden:
+        scratch[label] = 0
     return Found(Pairs(indptr, neurons[: indptr[-1]]), best[: indptr[-1]])
 
 
@@ -290,12 +295,12 @@ def _read(
 def _take_usual(postings: Postings, scratch: NDArray[np.float32], keys: NDArray[np.float32]) -> int:
     """Take what the bucket of the constant weighs out of scratch: its keys, bias included.
 
-    Returns how many labels it has; those that scratch hides stay there, and weigh -inf.
+    Returns how many labels it has; hidden ones stay there, and weigh -inf.
     """
     for t in range(len(postings.usual)):
         label = np.uint32(postings.usual[t])
         keys[t] = scratch[label] + postings.bias[label]
-        if keys[t] > _NOTHING:
+        if keys[t] > _HIDDEN:
             scratch[label] = 0
     return len(postings.usual)
 
@@ -331,10 +336,9 @@ def _take_keys(
 @njit(cache=True, nogil=True, forceinline=True)
 def _prefetch_bucket(postings: Postings, feature: int) -> None:
     """Begin to load the first labels of a bucket, and their weights."""
-    start = postings.indptr[feature]
-    for q in range(start, start + _BEGINNING, LINE):
-        prefetch(postings.labels, q)
-        prefetch(postings.weights, q)
+    start, end = postings.indptr[feature], postings.indptr[feature + 1]
+    prefetch_beginning(postings.labels, start, end)
+    prefetch_beginning(postings.weights, start, end)
 
 
 @njit(cache=True, nogil=True)

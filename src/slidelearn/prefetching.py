@@ -14,11 +14,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["LINE", "prefetch", "prefetch_row"]
+__all__ = ["LINE", "prefetch", "prefetch_beginning", "prefetch_row"]
 
 LINE = 16  # entries of 4 bytes in a cache line
 _READ, _KEEP, _DATA = 0, 3, 1  # for reading, in all caches, data
 _LINES = 6  # of a row; the processor sees what comes after them
+_BEGINNING = 128  # entries of a list, likewise
 
 
 @intrinsic
@@ -56,3 +57,10 @@ def prefetch_row(row: NDArray[np.float32]) -> None:
     """Begin to load the first lines of a row (d,)."""
     for line in range(_LINES):
         prefetch(row, line * LINE)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def prefetch_beginning(values: NDArray[Any], start: int, end: int) -> None:
+    """Begin to load the first lines of entries start to end."""
+    for place in range(start, min(end, start + _BEGINNING), LINE):
+        prefetch(values, place)

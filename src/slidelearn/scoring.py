@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slidelearn.coarse_rows import CoarseRows
 from slidelearn.cooccurrence import Cooccurrence, rank_again
-from slidelearn.head import Head, hide, leave_out, score_head
+from slidelearn.head import Head, leave_out, score_head
 from slidelearn.hidden import Hidden, activations
 from slidelearn.index import Lookup
 from slidelearn.layers import Pairs, coarse_logits, pair_logits, small_logits
@@ -203,12 +203,8 @@ def _find(
     if found is None:
         few, cap, limit = size.few, size.wide_cap, size.wide_limit
         more = Pairs(np.zeros(len(x.indptr), np.int64), np.empty(0, np.int32))
-        if headed:
-            hide(head, scratch, True)
-        left = _BY_SUMS * limit if headed else _ALL
-        by_postings = best_labels(x, postings, limit, x.width, scratch, few, cap, left)
-        if headed:
-            hide(head, scratch, False)
+        left, hidden = (_BY_SUMS * limit, head.labels) if headed else (_ALL, head.labels[:0])
+        by_postings = best_labels(x, postings, limit, x.width, scratch, few, cap, left, hidden)
     else:
         (pairs, weights), more_pairs = found
         by_postings, more = Found(Pairs(*pairs), weights), Pairs(*more_pairs)

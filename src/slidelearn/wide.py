@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from slidelearn.csr import take_entries
 from slidelearn.layers import Groups, Pairs, examples_of
-from slidelearn.prefetching import LINE, prefetch
+from slidelearn.prefetching import LINE, prefetch, prefetch_beginning
 from slidelearn.ranks import NO_RANKS, Ranks, find_rank, word_of
 from slidelearn.rows import Rows, concatenate_indptr, sparse_rows
 from slidelearn.scratch import check_room
@@ -41,7 +41,6 @@ __all__ = [
 _ADAGRAD_START = 1.0
 _FILTER = 2**14  # bytes; a power of two
 _AHEAD = 8  # pairs by which features are prefetched before they are read
-_BEGINNING = 128  # entries of a list that are prefetched; the processor sees what comes then
 _READ_ALL = 20  # entries of a label for each feature of an example up to which they are all read
 
 
@@ -263,8 +262,7 @@ def _prefetch_list(features: NDArray[np.int32], low: int, high: int, read_all: i
     """Begin to load a list's first lines, or if it will be searched, where that looks first."""
     size = high - low
     if size < read_all:
-        for place in range(low, low + min(size, _BEGINNING), LINE):
-            prefetch(features, place)
+        prefetch_beginning(features, low, high)
     else:
         for eighth in range(1, 8):
             prefetch(features, low + eighth * (size >> 3))
