@@ -12,6 +12,7 @@ from safetensors.numpy import load, load_file, save
 from scipy.sparse import csr_matrix
 
 from mappings import is_read_by_page
+from models import assert_same_arrays
 from problems import clusters
 from slidelearn import array_file, model_file
 from slidelearn.array_file import encode_arrays
@@ -20,6 +21,9 @@ from slidelearn.errors import ModelError
 from slidelearn.fitting import continue_model, fit_model
 from slidelearn.model_file import load_model, save_model
 from slidelearn.network_arrays import name_arrays
+from slidelearn.ranks import make_ranks
+from slidelearn.training import Trainer
+from slidelearn.workers import Workers
 
 QUICK = {"hidden": [24], "tail": 10, "wide": 10.0, "epochs": 1, "batch_size": 64, "threads": 1}
 KINDS = {
@@ -223,6 +227,24 @@ def test_a_folder_without_derived_arrays_is_read_too(small_model, tmp_path):
     here, there = (m.predict_topk(X, 5) for m in (small_model, load_model(tmp_path)))
     np.testing.assert_array_equal(here.labels, there.labels)
     np.testing.assert_array_equal(here.scores, there.scores)
+
+
+def test_a_head_with_all_long_lists_goes_without_their_ranks(tmp_path):
+    model, (X, _, _) = trained({"hidden": [2400]}), clusters()
+    wide, whole = model.network.wide, model.network
+    ranks = make_ranks(wide.indptr, wide.features, whole.n_features)
+    assert len(whole.head.labels) == len(ranks.words) > 0
+    assert len(whole.ranks.rows) == len(whole.ranks.words) == 0
+    save_model(model, tmp_path)
+    assert_same_arrays(model, load_model(tmp_path))
+    named = {f"ranks.{part}": array for part, array in ranks._asdict().items()}
+    tamper(tmp_path, change_arrays=lambda arrays: arrays.update(named))  # as they were written once
+    assert_same_arrays(model, load_model(tmp_path))
+    trainer = Trainer(model.config, whole)
+    with Workers(1) as workers:
+        trainer.make_tables(X, workers)  # training asks for them
+    for got, expected in zip(trainer.network.ranks, ranks, strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_a_folder_that_is_trusted_is_read_without_a_look(small_model, tmp_path):

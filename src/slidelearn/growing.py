@@ -15,7 +15,7 @@ from slidelearn.layers import Layer
 from slidelearn.leave_one_out import trust
 from slidelearn.margins import Margins, make_margins
 from slidelearn.memory import extend_memory
-from slidelearn.network import Network, make_network, with_ranks
+from slidelearn.network import Network, make_network
 from slidelearn.optimizers import Optimizer
 from slidelearn.start import OwnShare, start_network
 from slidelearn.wide import Wide, make_wide, scale_labels
@@ -74,7 +74,7 @@ def grow_network(
             joined = _join_wide(network.margins.path, make_wide(X, Y, 0.0)[0])
         network = network._replace(margins=_spread(network.margins, joined))
     if network.wide is not None:
-        network = with_ranks(network._replace(wide=joined.path))
+        network = network._replace(wide=joined.path)
     return network, own
 
 

@@ -89,7 +89,7 @@ class Network(_Parts):
     feature_weights : float32 array of shape (n_features,) or (0,)
         What features are multiplied by before an example is scaled to length 1; (0,) for nothing.
     ranks : Ranks
-        Where the wide path has the features of its longest lists.
+        Where the wide path has the features of its longest lists, unless the head has all of these.
     coarse : CoarseRows
         The output layer once more, for searches to rank what they find; they do without while it
         moves.
@@ -150,14 +150,12 @@ class Network(_Parts):
     def _sparse_scores(self) -> Sparse | None:
         """What wide path and margins weigh, as far as the network has them."""
         wide, margins = self.wide, self.margins
-        covered = len(self.head.labels) == len(self.ranks.words)  # no list of those left is long
-        ranks = NO_RANKS if covered else self.ranks
         if margins is not None:
             weights = UNWEIGHTED if wide is None else wide.weights
-            return Sparse(margins.path, weights, margins.bias, ranks)
+            return Sparse(margins.path, weights, margins.bias, self.ranks)
         if wide is None:
             return None
-        return Sparse(wide._replace(weights=UNWEIGHTED), wide.weights, UNWEIGHTED, ranks)
+        return Sparse(wide._replace(weights=UNWEIGHTED), wide.weights, UNWEIGHTED, self.ranks)
 
 
 class Trace(NamedTuple):
@@ -283,7 +281,8 @@ def with_coarse(network: Network, workers: Workers) -> Network:
 def with_head(network: Network) -> Network:
     """Return the network with the head of its wide path and margins as they are now.
 
-    It is asked by searches that rank by coarse rows, so there is none without.
+    It is asked by searches that rank by coarse rows, so there is none without. If it has all labels
+    with long lists, nobody asks for their ranks any more, and these go.
     """
     wide, margins = network.wide, network.margins
     if wide is None or not len(network.coarse.scales):
@@ -291,7 +290,8 @@ def with_head(network: Network) -> Network:
     path, bias = (None, UNWEIGHTED) if margins is None else (margins.path, margins.bias)
     biases = BIAS_INPUT * network.output.bias, bias
     head = make_head(wide, path, biases, network.n_features, network.output.n_in)
-    return network._replace(head=head)
+    covered = len(head.labels) == len(network.ranks.words)
+    return network._replace(head=head, ranks=NO_RANKS if covered else network.ranks)
 
 
 def find_labels(

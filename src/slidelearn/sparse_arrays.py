@@ -16,7 +16,7 @@ from slidelearn.margins import Margins
 from slidelearn.memory import Memory, Worth, choose_probes, make_memory
 from slidelearn.network import Network, with_head, with_postings, with_ranks
 from slidelearn.postings import UNBIASED, Postings
-from slidelearn.ranks import Ranks, make_ranks, words_for
+from slidelearn.ranks import NO_RANKS, Ranks, make_ranks, words_for
 from slidelearn.wide import Wide
 
 __all__ = ["name_sparse", "read_derived", "read_margins", "read_memory", "read_wide"]
@@ -131,11 +131,11 @@ def read_derived(file: ArrayFile, network: Network) -> Network:
         network = network._replace(postings=_read_postings(file, "postings", size, bias))
     if network.wide is None:
         return network
+    if "head.labels" in file:
+        network = network._replace(head=_read_head(file, network))
     if "ranks.rows" in file:
-        network = network._replace(ranks=_read_ranks(file, network.wide, network.n_features))
-    else:  # the first versions made them for long predictions only
-        network = with_ranks(network)
-    return network._replace(head=_read_head(file, network)) if "head.labels" in file else network
+        return network._replace(ranks=_read_ranks(file, network))
+    return with_ranks(network)  # the first versions made them for long predictions only
 
 
 def _read_head(file: ArrayFile, network: Network) -> Head:
@@ -158,14 +158,18 @@ def _read_head(file: ArrayFile, network: Network) -> Head:
     return head
 
 
-def _read_ranks(file: ArrayFile, wide: Wide, n_features: int) -> Ranks:
-    """Ranks of a wide path; to make them is the quickest check of them."""
+def _read_ranks(file: ArrayFile, network: Network) -> Ranks:
+    """Ranks of a wide path, unless the head has their labels; to make them is the best check."""
+    wide, n_features = network.wide, network.n_features
+    assert wide is not None
     rows = file.take("ranks.rows", np.int32, (None,))
     size = None, words_for(n_features) if len(rows) else 0
-    ranks = Ranks(rows, file.take("ranks.words", np.uint64, size))
+    ranks, m = Ranks(rows, file.take("ranks.words", np.uint64, size)), len(network.head.labels)
     if not file.trusted:
-        _compare(file, "ranks", ranks, make_ranks(wide.indptr, wide.features, n_features))
-    return ranks
+        expected = make_ranks(wide.indptr, wide.features, n_features)
+        covered = len(rows) == 0 and m == len(expected.words)
+        _compare(file, "ranks", ranks, NO_RANKS if covered else expected)
+    return NO_RANKS if m == len(ranks.words) else ranks
 
 
 def _compare(

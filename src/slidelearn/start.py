@@ -11,7 +11,7 @@ from slidelearn.config import Config
 from slidelearn.csr import count_ids, slice_rows
 from slidelearn.leave_one_out import trust
 from slidelearn.losses import Strata
-from slidelearn.network import Network, hidden_rows, with_ranks
+from slidelearn.network import Network, hidden_rows
 from slidelearn.rows import BIAS_INPUT, Rows, sparse_rows
 from slidelearn.wide import make_wide, scale_labels
 from slidelearn.workers import Workers, pieces
@@ -66,7 +66,7 @@ def start_network(
     if config.wide:
         wide, own_wide = make_wide(X, Y, config.wide)
         scale_labels(wide, own_wide, trust(counts, config.doubt))
-        network, own = with_ranks(network._replace(wide=wide)), own._replace(wide=own_wide)
+        network, own = network._replace(wide=wide), own._replace(wide=own_wide)
     if config.start == "centroid":
         lengths = np.float32(config.temperature) * trust(counts, config.doubt)
         own = own._replace(deep=centroid_start(network, X, Y, lengths, workers))

@@ -26,6 +26,7 @@ from slidelearn.network import (
     with_coarse,
     with_head,
     with_postings,
+    with_ranks,
 )
 from slidelearn.prior import Prior, fold_prior, make_prior
 from slidelearn.rivals import by_rival, find_rivals
@@ -251,11 +252,11 @@ class Trainer:
         )
 
     def make_tables(self, X: csr_matrix, workers: Workers) -> None:
-        """Make what training finds labels by: tables, if they are missing, and postings."""
+        """Make what training finds labels by: tables, if missing, postings, and ranks."""
         index = self.network.indexes[-1]
         if index is not None:
             index.drop_rows()  # which would not follow
-        self.network = self.network._replace(coarse=NO_COARSE, head=NO_HEAD)
+        self.network = with_ranks(self.network._replace(coarse=NO_COARSE, head=NO_HEAD))
         if index is not None and index.trains and index.tables is None:
             self.fit_index(len(self.network.hidden), X, workers)
         else:

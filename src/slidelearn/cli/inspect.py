@@ -70,7 +70,8 @@ def _parts(model: "Model") -> list[_Part]:
     if network.wide is not None:
         wide = network.wide
         size = wide.indptr.nbytes + wide.features.nbytes + wide.weights.nbytes
-        filed = sum(array.nbytes for array in (*(network.postings or ()), *network.head))
+        tables = (*(network.postings or ()), *network.head, *network.ranks)
+        filed = sum(array.nbytes for array in tables)
         shape = f"{network.n_features:,} -> {network.n_labels:,}"
         parts.append(
             _Part("wide", "sparse", shape, wide.weights.size, size, wide.squares.nbytes, filed)
