@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slidelearn.selecting import keep_largest
+from slidelearn.selecting import keep_about, keep_largest
 
 FINITE = [-np.inf, -3e38, -2.5, -1e-40, 0.0, 1e-45, 1.0, 1.0000001, 3e38, np.inf]
 
@@ -42,7 +42,22 @@ def test_the_largest_are_kept_in_order(n, limit, kind, seed):
         "falling": -np.arange(n),
     }[kind].astype(np.float32)
     ids = rng.permutation(2**31 - 1 - np.arange(n)).astype(np.int32)
-    assert kept(keys, ids, limit) == expected(keys, ids, limit)
+    best = expected(keys, ids, limit)
+    assert kept(keys, ids, limit) == best
+    entries = list(zip(keys.tolist(), ids.tolist(), strict=True))
+    size = int(keep_about(keys, ids, limit))
+    about = list(zip(keys[:size].tolist(), ids[:size].tolist(), strict=True))
+    assert about == [entry for entry in entries if entry in set(about)]  # in order
+    least = min((key for key, _ in best), default=0)
+    assert sorted(key for key, _ in about)[::-1][: len(best)] == sorted(k for k, _ in best)[::-1]
+    assert {entry for entry in entries if entry[0] > least} <= set(about)
+
+
+def test_about_as_many_are_kept_as_are_wanted():
+    rng = np.random.default_rng(0)
+    for n, limit in ((5000, 300), (100_000, 3000), (700, 300)):
+        keys, ids = rng.normal(size=n).astype(np.float32), np.arange(n, dtype=np.int32)
+        assert limit <= keep_about(keys, ids, limit) <= 3 * limit
 
 
 def test_many_equal_keys_keep_the_smallest_ids():

@@ -258,9 +258,12 @@ def _add_features(
         if e + 1 < len(x.indices):
             _prefetch_feature(head, x.indices[e + 1])
         start, end = head.indptr[x.indices[e]], head.indptr[x.indices[e] + 1]
-        _add(head.places, head.wide, start, end, m, x.values[e], wide)
-        if with_margins:
-            _add(head.places, head.margins, start, end, m, x.values[e], hinges)
+        if end - start == m:
+            _add_all(head.wide[start:end], x.values[e], wide)
+            if with_margins:
+                _add_all(head.margins[start:end], x.values[e], hinges)
+        else:
+            _add_some(head, start, end, x.values[e], wide, hinges)
     if with_margins:
         hinges += head.margins_bias
         squared_hinges(hinges)
@@ -281,23 +284,28 @@ def _prefetch_feature(head: Head, feature: int) -> None:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _add(
-    places: NDArray[np.int16],
-    weights: NDArray[np.float32],
+def _add_all(weights: NDArray[np.float32], value: np.float32, out: NDArray[np.float32]) -> None:
+    """Add weights (m,), times a value, to out (m,)."""
+    for j in range(len(out)):
+        out[j] += value * weights[j]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _add_some(
+    head: Head,
     start: int,
     end: int,
-    m: int,
     value: np.float32,
-    out: NDArray[np.float32],
+    wide: NDArray[np.float32],
+    hinges: NDArray[np.float32],
 ) -> None:
-    """Add entries start to end, times a value, to out (m,); m of them are in its order."""
-    if end - start == m:
-        own = weights[start:end]
-        for j in range(m):
-            out[j] += value * own[j]
-    else:
-        for q in range(np.uint64(start), np.uint64(end)):
-            out[np.uint16(places[q])] += value * weights[q]
+    """Add entries start to end, times a value, to what they are of: wide and hinges, (m,)."""
+    with_margins = len(head.margins) > 0
+    for q in range(np.uint64(start), np.uint64(end)):
+        place = np.uint16(head.places[q])
+        wide[place] += value * head.wide[q]
+        if with_margins:
+            hinges[place] += value * head.margins[q]
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,7 @@ from slidelearn.layers import Pairs
 from slidelearn.prefetching import prefetch, prefetch_beginning
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
-from slidelearn.selecting import keep_largest
+from slidelearn.selecting import keep_about, keep_largest
 from slidelearn.wide import Wide
 
 __all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "refile_postings"]
@@ -208,7 +208,7 @@ def best_labels(
 
     It reads the first ``cap`` labels of those of its ``probes`` largest features that have any, and
     if they are fewer than ``few``, the bucket of the constant. Biases are read of labels whose sums
-    are among the ``left`` largest, and the others forgotten; ``hidden`` ones are not found.
+    are about the ``left`` largest, and the others forgotten; ``hidden`` ones are not found.
     ``scratch`` is (n_labels,) or longer, zero before and after.
 
     Examples
@@ -248,7 +248,7 @@ def best_labels(
         n_usual = _take_usual(postings, scratch, usual_keys) if n_touched < few else 0
         n_keys = _take_keys(touched, n_touched, scratch, keys)
         if len(bias) > 0:
-            n_keys = keep_largest(keys[:n_keys], touched, left)
+            n_keys = np.int64(keep_about(keys[:n_keys], touched, left))
             for t in range(n_keys):
                 keys[t] += bias[np.uint32(touched[t])]
         for t in range(n_usual):

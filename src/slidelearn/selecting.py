@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["FULL", "keep_largest"]
+__all__ = ["FULL", "keep_about", "keep_largest"]
 
 FULL = 4  # times as many keys as are wanted, when who collects them drops all but the largest
 
@@ -28,9 +28,7 @@ def keep_largest(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) 
     >>> keep_largest(keys, ids, 2), keys[:2].tolist(), ids[:2].tolist()
     (2, [3.0, 2.0], [5, 7])
     """
-    n = np.uint64(len(keys))
-    if n > 2 * limit:
-        n = _keep_about(keys, ids, limit)
+    n = keep_about(keys, ids, limit)
     if n <= limit:
         return np.int64(n)
     ranks = np.empty(n, np.int64)
@@ -43,11 +41,19 @@ def keep_largest(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) 
 
 
 @njit(cache=True, nogil=True)
-def _keep_about(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) -> np.uint64:
-    """Keep the ``limit`` largest keys (n,), and some more.
+def keep_about(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) -> np.uint64:
+    """Move the ``limit`` largest keys (n,) and some more, and their ids, to the front; say how many.
 
     A sample says which bound leaves about as many; if too few, all keys say.
+
+    Examples
+    --------
+    >>> keys, ids = np.array([3, 1, 2, 5, 4], np.float32), np.arange(5, dtype=np.int32)
+    >>> int(keep_about(keys, ids, 2)), keys[:2].tolist(), ids[:2].tolist()
+    (2, [5.0, 4.0], [3, 4])
     """
+    if len(keys) <= 2 * limit:
+        return np.uint64(len(keys))
     places, sample = np.empty(len(keys), np.int32), keys[:: max(1, len(keys) // _SAMPLE)]
     share = limit * len(sample) / len(keys)
     least = int(share + 2 * np.sqrt(share)) + 1

@@ -39,7 +39,6 @@ __all__ = [
 # so steps are those of gradient descent until a weight has moved often. From 1e-6, which gives
 # every first step the same length, rare features were learned by heart (P@1 50.4, with 1.0 51.7).
 _ADAGRAD_START = 1.0
-_FILTER = 2**14  # bytes; a power of two
 _AHEAD = 8  # pairs by which features are prefetched before they are read
 _READ_ALL = 20  # entries of a label for each feature of an example up to which they are all read
 
@@ -186,10 +185,10 @@ def find_hits(
 ) -> Hits:
     """Find the weights that pairs of an example of ``x`` and a label meet.
 
-    Reading all features of a label against the spread-out example costs 1 ns each, of which a
-    filter in the first cache answers most; longer lists are searched, and of the longest, the
-    ``ranks`` say at once what is where. ``scratch`` is (n_features,) or longer, zero before and
-    after.
+    All features of a label are read against the spread-out example; longer lists are searched, and
+    of the longest, the ``ranks`` say at once what is where. Every place is written down, and the
+    next one over it if the example does not meet it: a branch would be a guess each time, and took
+    up to a third longer. ``scratch`` is (n_features,) or longer, zero before and after.
 
     Examples
     --------
@@ -210,8 +209,7 @@ def find_hits(
             most += min(n_own, wide.indptr[neuron + 1] - wide.indptr[neuron])
     indptr = np.zeros(len(pairs.neurons) + 1, np.int64)
     places, values = np.empty(most + 1, np.int64), np.empty(most + 1, np.float32)
-    at, filter_ = 0, np.zeros(_FILTER, np.uint8)
-    found = np.empty(longest, np.int64)
+    at, found = np.uint64(0), np.empty(longest, np.int64)  # no sign: it counts from the front
     features, starts, neurons = wide.features, wide.indptr, pairs.neurons
     own, inputs, rows, ranked = x.indices, x.values, ranks.rows, len(ranks.rows) > 0
     words, n_words = ranks.words.reshape(-1), np.uint64(ranks.words.shape[1])
@@ -219,7 +217,6 @@ def find_hits(
         first, last = x.indptr[i], x.indptr[i + 1]
         for e in range(first, last):
             scratch[own[e]] = inputs[e]
-            filter_[own[e] & (_FILTER - 1)] = 1
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             if p + 2 * _AHEAD < len(neurons):
                 prefetch(starts, neurons[p + 2 * _AHEAD])
@@ -237,23 +234,21 @@ def find_hits(
                 for e in range(first, last):
                     rank, is_there = find_rank(ranks, row, own[e])
                     places[at], values[at] = low + rank, inputs[e]
-                    at += is_there
+                    at += np.uint64(is_there)
             elif high - low < _READ_ALL * (last - first):
                 for place in range(np.uint64(low), np.uint64(high)):
-                    feature = np.uint32(features[place])
-                    if filter_[feature & (_FILTER - 1)] and scratch[feature] != 0:
-                        places[at], values[at] = place, scratch[feature]
-                        at += 1
+                    value = scratch[np.uint32(features[place])]
+                    places[at], values[at] = place, value
+                    at += np.uint64(value != 0)
             else:
                 _search(features, low, high, own, first, last, found)
                 for k in range(last - first):
-                    if features[found[k]] == own[first + k]:
-                        places[at], values[at] = found[k], inputs[first + k]
-                        at += 1
+                    there, e = np.uint64(found[k]), np.uint64(first + k)
+                    places[at], values[at] = there, inputs[e]
+                    at += np.uint64(features[there] == own[e])
             indptr[p + 1] = at
         for e in range(first, last):
             scratch[own[e]] = 0
-            filter_[own[e] & (_FILTER - 1)] = 0
     return Hits(indptr, places[:at], values[:at])
 
 
