@@ -519,7 +519,7 @@ def penalised(logits, X, w, bias, strength):
 
 
 def stages(found, neurons, logits, biases, votes, limits):
-    """Which of an example's neurons are left after two cuts, ascending.
+    """Which of an example's neurons are left after two cuts, ascending; of equals the first are.
 
     ``found`` maps a neuron to what it weighs, bias included; others weigh no more than the least.
     Where nothing was found, the logits alone hold the bias.
@@ -527,9 +527,10 @@ def stages(found, neurons, logits, biases, votes, limits):
     """
     least = min(found.values(), default=0.0)
     keys = np.array([found.get(int(n), least) for n in neurons]) + votes
-    kept = np.lexsort((neurons, -keys))[: limits[0]]
+    kept = np.argsort(-keys, kind="stable")[: limits[0]]
+    kept = np.sort(kept)
     keys = (keys + logits - (biases if found else 0))[kept]
-    return np.sort(neurons[kept[np.lexsort((neurons[kept], -keys))[: limits[1]]]])
+    return np.sort(neurons[kept[np.argsort(-keys, kind="stable")[: limits[1]]]])
 
 
 def coarse_floats(values, scales, d):

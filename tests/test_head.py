@@ -47,7 +47,8 @@ def of_path(path):
 
 def votes_of(network, X):
     """Votes for examples X, and as matrices (n, n_labels): shares and twins."""
-    votes = find_votes(network.memory, sparse_rows(X), room_for_votes(network.memory))
+    memory = network.memory
+    votes = find_votes(memory, sparse_rows(X), room_for_votes(memory), ascending=False)
     owners = np.repeat(np.arange(X.shape[0]), np.diff(votes.pairs.indptr))
     shares, twins = np.zeros((2, X.shape[0], N_LABELS))
     shares[owners, votes.pairs.neurons], twins[owners, votes.pairs.neurons] = votes[1:]
@@ -154,7 +155,9 @@ def test_cuts_of_the_head_and_of_the_others(seed, m, n_logits, n_head, tables):
         ids, sums = found.pairs.neurons[own], found.weights[own]
         voted = votes.pairs.neurons[slice(*votes.pairs.indptr[i : i + 2])]
         beside = more.neurons[slice(*more.indptr[i : i + 2])]
-        others = np.setdiff1d(np.concatenate((ids, voted, beside)), head.labels)
+        every = np.concatenate((ids, beside, voted))  # in the order in which they are found
+        every = every[np.sort(np.unique(every, return_index=True)[1])]
+        others = every[~np.isin(every, head.labels)]
         reached = dict(zip(ids.tolist(), sums, strict=True))
         kept = naive.stages(
             reached, others, rough[i, others], biases[others], 3 * shares[i, others], limits

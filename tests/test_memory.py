@@ -8,14 +8,12 @@ from scipy.sparse import csr_matrix
 import naive
 from batches import random_features, random_labels
 from slidelearn import memory as memory_module
-from slidelearn.layers import Pairs
 from slidelearn.memory import (
     Worth,
     add_block_votes,
     extend_memory,
     find_votes,
     make_memory,
-    place_votes,
     room_for_votes,
 )
 from slidelearn.rows import sparse_rows
@@ -52,19 +50,19 @@ def test_the_nearest_examples_vote_for_their_labels(seed, limit, scale, signed):
 
 
 @pytest.mark.nojit
-def test_votes_are_added_to_pairs_and_to_blocks_alike():
+def test_votes_are_added_to_blocks_and_may_come_in_any_order():
     X, Y = random_features(N, D), random_labels(N, N_LABELS)
-    votes = votes_of(make_memory(X, Y, limit=5, worth=Worth(2.0, 0.0)), sparse_rows(X))
-    rows = X.toarray()
+    memory, x = make_memory(X, Y, limit=5, worth=Worth(2.0, 0.0)), sparse_rows(X)
+    votes, rows = votes_of(memory, x), X.toarray()
     ref = np.array([naive.votes(rows, Y.toarray(), x, 5, 3.0, 0.9) for x in rows])
-    everything = Pairs(np.arange(N + 1) * N_LABELS, np.tile(np.arange(N_LABELS, dtype=np.int32), N))
-    shares, twins = place_votes(votes, everything)
-    assert_allclose((3 * shares - 0.9 * twins).reshape(N, -1), ref, rtol=1e-4, atol=1e-5)
-    few = Pairs(np.arange(N + 1) * 3, np.tile(np.array([1, 4, 9], np.int32), N))
-    np.testing.assert_array_equal(
-        np.stack(place_votes(votes, few)).reshape(2, N, 3),
-        np.stack((shares, twins)).reshape(2, N, N_LABELS)[:, :, [1, 4, 9]],
-    )
+    loose = find_votes(memory, x, room_for_votes(memory), ascending=False)
+    owners = np.repeat(np.arange(N), np.diff(loose.pairs.indptr))
+    order = np.lexsort((loose.pairs.neurons, owners))
+    assert (order != np.arange(len(order))).any()
+    np.testing.assert_array_equal(loose.pairs.indptr, votes.pairs.indptr)
+    np.testing.assert_array_equal(loose.pairs.neurons[order], votes.pairs.neurons)
+    np.testing.assert_array_equal(loose.shares[order], votes.shares)
+    np.testing.assert_array_equal(loose.twins[order], votes.twins)
     blocks = np.ones((N, N_LABELS), np.float32)
     for first in range(0, N_LABELS, 4):
         add_block_votes(votes, Worth(3.0, 0.9), first, blocks[:, first : first + 4])

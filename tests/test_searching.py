@@ -12,9 +12,10 @@ from batches import random_features, random_labels
 from slidelearn.config import Config
 from slidelearn.layers import Pairs
 from slidelearn.margins import make_margins
-from slidelearn.memory import Worth
+from slidelearn.memory import Votes, Worth
 from slidelearn.network import find_labels, hidden_rows, with_coarse
-from slidelearn.retrieved import keep_pairs
+from slidelearn.postings import Found
+from slidelearn.retrieved import gather, keep_pairs
 from slidelearn.rows import BIAS_INPUT, sparse_rows
 from slidelearn.searching import score_retrieved, search
 from slidelearn.training import Trainer
@@ -129,10 +130,10 @@ def test_without_postings_logits_decide():
 @pytest.mark.nojit
 @given(st.lists(st.integers(0, 6), max_size=5), st.integers(1, 7), st.integers(0, 99))
 @settings(deadline=None, max_examples=50)
-def test_the_largest_keys_stay_and_the_smaller_id_among_equals(sizes, limit, seed):
+def test_the_largest_keys_stay_and_the_first_among_equals(sizes, limit, seed):
     rng = np.random.default_rng(seed)
     indptr = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
-    own = [np.sort(rng.permutation(9)[:size]) for size in sizes]
+    own = [rng.permutation(9)[:size] for size in sizes]
     neurons = np.concatenate([np.empty(0, np.int32), *own]).astype(np.int32)
     keys = rng.integers(0, 3, len(neurons)).astype(np.float32)
     pairs, places = keep_pairs(Pairs(indptr, neurons), keys, limit)
@@ -142,3 +143,46 @@ def test_the_largest_keys_stay_and_the_smaller_id_among_equals(sizes, limit, see
         ref = indptr[i] + np.sort(np.argsort(-mine, kind="stable")[:limit])
         assert places[pairs.indptr[i] : pairs.indptr[i + 1]].tolist() == ref.tolist()
         assert pairs.indptr[i + 1] - pairs.indptr[i] == min(size, limit)
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.booleans(), st.sampled_from([0.0, 0.5, 1]))
+@settings(deadline=None, max_examples=50)
+def test_every_neuron_is_gathered_once_with_all_that_is_said_of_it(seed, n, headed, share):
+    rng = np.random.default_rng(seed)
+
+    def some(most):
+        """Distinct neurons of every example, in any order, and two numbers of each."""
+        own = [rng.permutation(30)[: rng.integers(0, most + 1)] for _ in range(n)]
+        indptr = np.concatenate(([0], np.cumsum([len(part) for part in own]))).astype(np.int64)
+        neurons = np.concatenate((np.empty(0, np.int32), *own)).astype(np.int32)
+        return Pairs(indptr, neurons), *rng.normal(size=(2, len(neurons))).astype(np.float32)
+
+    heads = np.where(rng.random(30) < share, 0, -1).astype(np.int16)
+    found, more, votes = some(9), some(5), some(12)
+    outside = heads[found[0].neurons] < 0 if headed else np.full(len(found[1]), True)
+    starts = np.concatenate(([0], np.cumsum(outside)))[found[0].indptr]  # which leave the head out
+    by_postings = Found(Pairs(starts, found[0].neurons[outside]), found[1][outside])
+    scratch = np.zeros(30, np.float32)
+    pairs, *said = gather(
+        by_postings, more[0], Votes(*votes), heads if headed else heads[:0], 2.0, scratch
+    )
+    assert not scratch.any()
+    weights, expected = by_postings.weights, []
+    for i in range(n):
+        sets = by_postings.pairs, more[0], votes[0]
+        own, beside, voted = (slice(*part.indptr[i : i + 2]) for part in sets)
+        least = weights[own].min() if len(weights[own]) else 0
+        ids = sets[0].neurons[own].tolist(), sets[1].neurons[beside].tolist()
+        known = dict.fromkeys(ids[1], least) | dict(zip(ids[0], weights[own], strict=True))
+        entries = {neuron: [key, 0, 0] for neuron, key in known.items()}
+        mine = votes[0].neurons[voted].tolist()
+        for neuron, by_vote, twin in zip(mine, *(part[voted] for part in votes[1:]), strict=True):
+            entries[neuron] = [known.get(neuron, least) + 2 * by_vote, by_vote, twin]
+        order = dict.fromkeys((*ids[0], *ids[1], *mine))
+        expected.append([(j, *entries[j]) for j in order if not headed or heads[j] < 0])
+    got = list(zip(pairs.neurons.tolist(), *(part.tolist() for part in said), strict=True))
+    for i in range(n):
+        mine = got[slice(*pairs.indptr[i : i + 2])]
+        assert [entry[0] for entry in mine] == [entry[0] for entry in expected[i]]
+        assert_allclose(np.array(mine), np.array(expected[i]), rtol=1e-5, atol=1e-6)

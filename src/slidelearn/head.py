@@ -27,7 +27,6 @@ __all__ = [
     "Head",
     "head_bytes",
     "head_labels",
-    "leave_out",
     "make_head",
     "most_in_head",
     "score_head",
@@ -189,19 +188,6 @@ def head_bytes(n_entries: int, m: int, n_labels: int, n_features: int) -> int:
     2832
     """
     return (2 * _ENTRY * n_entries + 12 * m + 2 * n_labels + 8 * (n_features + 1)) if m else 0
-
-
-@njit(cache=True, nogil=True)
-def leave_out(head: Head, pairs: Pairs) -> Pairs:
-    """Leave the head's labels out of pairs."""
-    indptr, neurons = np.zeros(len(pairs.indptr), np.int64), np.empty(len(pairs.neurons), np.int32)
-    at = 0
-    for i in range(len(indptr) - 1):
-        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            neurons[at] = pairs.neurons[p]
-            at += head.rows[pairs.neurons[p]] < 0
-        indptr[i + 1] = at
-    return Pairs(indptr, neurons[:at])
 
 
 @njit(cache=True, nogil=True)

@@ -358,7 +358,7 @@ def _hashed_forward(
     layer: Layer, x: Rows, pairs: Pairs, dropout: float, rng: np.random.Generator | None
 ) -> tuple[Rows, NDArray[np.float32], NDArray[np.float32]]:
     """The retrieved neurons of a layer with ReLU: sparse activations, z and gate."""
-    pairs = _ascending(pairs)
+    pairs = unite((pairs,))  # ascending
     z = np.empty(len(pairs.neurons), np.float32)
     pair_logits(x, layer.weight, pairs, z)
     gate = _gate(z, dropout, rng)
@@ -374,11 +374,3 @@ def _gate(
         gate *= rng.random(z.shape, dtype=np.float32) >= dropout
         gate *= np.float32(1 / (1 - dropout))
     return gate
-
-
-def _ascending(pairs: Pairs) -> Pairs:
-    """Sort every example's neurons, in place."""
-    owner = np.repeat(np.arange(len(pairs.indptr) - 1), np.diff(pairs.indptr))
-    order = np.lexsort((pairs.neurons, owner))
-    pairs.neurons[:] = pairs.neurons[order]
-    return pairs

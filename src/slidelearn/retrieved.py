@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from slidelearn.heap import insert
 from slidelearn.layers import Pairs
-from slidelearn.memory import Worth
+from slidelearn.memory import Votes, Worth
+from slidelearn.postings import Found
 from slidelearn.selecting import keep_largest
 
-__all__ = ["Retrieved", "add_up", "join", "keep_best", "keep_pairs", "take"]
+__all__ = ["Retrieved", "add_up", "gather", "join", "keep_best", "keep_pairs", "take"]
 
 
 class Retrieved(NamedTuple):
@@ -20,7 +21,7 @@ class Retrieved(NamedTuple):
     Attributes
     ----------
     pairs : Pairs
-        The neurons, ascending in an example.
+        The neurons.
     logits : float32 array of shape (n_pairs,)
         Of the output layer.
     wide : float32 array of shape (n_pairs,)
@@ -57,12 +58,77 @@ def add_up(found: Retrieved, worth: Worth, margin: float) -> NDArray[np.float32]
 
 
 @njit(cache=True, nogil=True)
+def gather(
+    found: Found,
+    more: Pairs,
+    votes: Votes,
+    head_rows: NDArray[np.int16],
+    vote: float,
+    scratch: NDArray[np.float32],
+) -> tuple[Pairs, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Gather every neuron of an example once, as found, and what it weighs by postings and votes.
+
+    Those that postings did not find would have been if they weighed more than the least of these,
+    which they get. Labels of the head, where ``head_rows`` (n_labels,), if any, has no -1, are left
+    out. ``scratch`` is (n_labels,) or longer, zero before and after.
+
+    Returns
+    -------
+    Pairs, and float32 arrays of shape (n_pairs,)
+        The neurons, what they weigh, their shares of the votes, and their twins.
+
+    Examples
+    --------
+    >>> of = lambda neuron: Pairs(np.array([0, 1]), np.full(1, neuron, np.int32))
+    >>> ones = np.ones(1, np.float32)
+    >>> votes = Votes(of(3), ones, ones)
+    >>> heads, scratch = np.empty(0, np.int16), np.zeros(9, np.float32)
+    >>> pairs, keys, _, _ = gather(Found(of(5), ones), of(5), votes, heads, 7.0, scratch)
+    >>> pairs.neurons.tolist(), keys.tolist()
+    ([5, 3], [1.0, 8.0])
+    """
+    n, most = len(more.indptr) - 1, len(found.weights) + len(more.neurons) + len(votes.shares)
+    indptr, neurons = np.zeros(n + 1, np.int64), np.empty(most + 1, np.int32)
+    keys, shares, twins = np.zeros((3, most + 1), np.float32)
+    for i in range(n):
+        start = at = indptr[i]
+        least = np.float32(0)
+        for p in range(found.pairs.indptr[i], found.pairs.indptr[i + 1]):
+            neurons[at], keys[at] = found.pairs.neurons[p], found.weights[p]
+            shares[at], twins[at] = 0, 0
+            least = min(least, keys[at]) if at > start else keys[at]
+            at += 1
+            scratch[found.pairs.neurons[p]] = at - start
+        for p in range(more.indptr[i], more.indptr[i + 1]):
+            neuron = more.neurons[p]
+            if scratch[neuron] == 0 and (len(head_rows) == 0 or head_rows[neuron] < 0):
+                neurons[at], keys[at], shares[at], twins[at] = neuron, least, 0, 0
+                at += 1
+                scratch[neuron] = at - start
+        for v in range(votes.pairs.indptr[i], votes.pairs.indptr[i + 1]):
+            neuron = votes.pairs.neurons[v]
+            if len(head_rows) > 0 and head_rows[neuron] >= 0:
+                continue
+            slot = np.int64(scratch[neuron])
+            place = start + slot - 1 if slot > 0 else at
+            known = keys[place] if slot > 0 else least
+            neurons[place], keys[place] = neuron, known + np.float32(vote) * votes.shares[v]
+            shares[place], twins[place] = votes.shares[v], votes.twins[v]
+            scratch[neuron] = place - start + 1
+            at += slot == 0
+        for p in range(start, at):
+            scratch[neurons[p]] = 0
+        indptr[i + 1] = at
+    return Pairs(indptr, neurons[:at]), keys[:at], shares[:at], twins[:at]
+
+
+@njit(cache=True, nogil=True)
 def keep_pairs(
     pairs: Pairs, keys: NDArray[np.float32], limit: int
 ) -> tuple[Pairs, NDArray[np.int32]]:
     """Keep the pairs of the ``limit`` largest keys (n_pairs,) of every example, and their places.
 
-    The smaller id stays among equals.
+    The first stays among equals.
 
     Examples
     --------
@@ -108,9 +174,18 @@ def join(one: Retrieved, other: Retrieved) -> Retrieved:
     ...     return Retrieved(pairs, *[np.full(1, neuron, np.float32)] * 5, 1)
     >>> both = join(of(7), of(3))
     >>> both.pairs.neurons.tolist(), both.logits.tolist(), both.active
-    ([3, 7], [3.0, 7.0], 2)
+    ([7, 3], [7.0, 3.0], 2)
     """
-    pairs, places = _merge(one.pairs, other.pairs)
+    indptr, at = one.pairs.indptr + other.pairs.indptr, 0
+    places, n_first = np.empty(indptr[-1], np.int32), len(one.pairs.neurons)
+    for i in range(len(indptr) - 1):
+        for p in range(one.pairs.indptr[i], one.pairs.indptr[i + 1]):
+            places[at] = p
+            at += 1
+        for p in range(other.pairs.indptr[i], other.pairs.indptr[i + 1]):
+            places[at] = n_first + p
+            at += 1
+    pairs = Pairs(indptr, np.concatenate((one.pairs.neurons, other.pairs.neurons))[places])
     both = Retrieved(
         pairs,
         np.concatenate((one.logits, other.logits)),
@@ -121,24 +196,6 @@ def join(one: Retrieved, other: Retrieved) -> Retrieved:
         one.active + other.active,
     )
     return take(both, pairs, places)
-
-
-@njit(cache=True, nogil=True)
-def _merge(one: Pairs, other: Pairs) -> tuple[Pairs, NDArray[np.int32]]:
-    """Merge ascending neurons, and the place of each, where the others come after the first."""
-    size, n_first = len(one.neurons) + len(other.neurons), len(one.neurons)
-    neurons, places = np.empty(size, np.int32), np.empty(size, np.int32)
-    indptr, at = one.indptr + other.indptr, 0
-    for i in range(len(indptr) - 1):
-        p, q = one.indptr[i], other.indptr[i]
-        while at < indptr[i + 1]:
-            first = q == other.indptr[i + 1] or (
-                p < one.indptr[i + 1] and one.neurons[p] < other.neurons[q]
-            )
-            neurons[at] = one.neurons[p] if first else other.neurons[q]
-            places[at] = p if first else n_first + q
-            p, q, at = p + first, q + (not first), at + 1
-    return Pairs(indptr, neurons), places
 
 
 @njit(cache=True, nogil=True)

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 
 from slidelearn.coarse_rows import CoarseRows
 from slidelearn.cooccurrence import Cooccurrence, rank_again
-from slidelearn.head import Head, leave_out, score_head
+from slidelearn.head import Head, score_head
 from slidelearn.hidden import Hidden, activations
 from slidelearn.index import Lookup
 from slidelearn.layers import Pairs, coarse_logits, pair_logits, small_logits
 from slidelearn.margins import squared_hinges
-from slidelearn.memory import Memory, Votes, Worth, find_votes, place_votes
+from slidelearn.memory import Memory, Votes, Worth, find_votes
 from slidelearn.postings import Found, Postings, best_labels
 from slidelearn.ranks import Ranks
-from slidelearn.retrieved import Retrieved, add_up, join, keep_best, keep_pairs, take
+from slidelearn.retrieved import Retrieved, add_up, gather, join, keep_best, keep_pairs, take
 from slidelearn.rows import BIAS_INPUT, Rows
-from slidelearn.sampling import unite
 from slidelearn.scratch import check_room
 from slidelearn.small_rows import SmallRows
 from slidelearn.wide import Wide, add_pair_scores, find_hits
@@ -144,12 +143,9 @@ def score(
     roughly = len(coarse_rows.scales) > 0 and labels.shape[1] > 0
     headed = roughly and len(head.labels) > 0
     h, votes = _hidden(h_parts, x, hidden), _votes(x, memory, scratch)
-    found, pairs = _find(
-        found_parts, x, Postings(*postings), Lookup(*size), votes, head, headed, scratch
-    )
-    shares, twins = place_votes(votes, pairs)
-    keys = np.float32(worth[0]) * shares
-    _add_found(found, pairs, scratch, keys)
+    found, more = _find(found_parts, x, Postings(*postings), Lookup(*size), head, headed, scratch)
+    rows_left = head.rows if headed else head.rows[:0]
+    pairs, keys, shares, twins = gather(found, more, votes, rows_left, worth[0], scratch)
     pairs, places = keep_pairs(pairs, keys, n_logits)
     shares, twins, keys = shares[places], twins[places], keys[places]
     active = len(places)
@@ -194,12 +190,11 @@ def _find(
     x: Rows,
     postings: Postings,
     size: Lookup,
-    votes: Votes,
     head: Head,
     headed: bool,
     scratch: NDArray[np.float32],
 ) -> tuple[Found, Pairs]:
-    """What was found by postings or what they say now, and all neurons but those of the head."""
+    """What was found by postings or what they say now, and what more the index has found."""
     if found is None:
         few, cap, limit = size.few, size.wide_cap, size.wide_limit
         more = Pairs(np.zeros(len(x.indptr), np.int64), np.empty(0, np.int32))
@@ -208,8 +203,7 @@ def _find(
     else:
         (pairs, weights), more_pairs = found
         by_postings, more = Found(Pairs(*pairs), weights), Pairs(*more_pairs)
-    every = unite((by_postings.pairs, more, votes.pairs))
-    return by_postings, leave_out(head, every) if headed else every
+    return by_postings, more
 
 
 @njit(cache=True, nogil=True)
@@ -219,7 +213,7 @@ def _votes(x: Rows, memory: tuple[Any, ...] | None, scratch: NDArray[np.float32]
         indptr = np.zeros(len(x.indptr), np.int64)
         nothing = np.empty(0, np.float32)
         return Votes(Pairs(indptr, np.empty(0, np.int32)), nothing, nothing)
-    return find_votes(_memory(memory), x, scratch)
+    return find_votes(_memory(memory), x, scratch, ascending=False)
 
 
 @njit(cache=True, nogil=True)
@@ -274,27 +268,6 @@ def _score_rows(
         pair_logits(h, rows, pairs, logits)
     else:
         small_logits(h, SmallRows(*small), pairs, logits)
-
-
-@njit(cache=True, nogil=True)
-def _add_found(
-    found: Found, pairs: Pairs, scratch: NDArray[np.float32], keys: NDArray[np.float32]
-) -> None:
-    """Add what found neurons weigh to the keys of pairs (n_pairs,), which hold all of them.
-
-    The others would have been found if they weighed more than the least of these, which they get.
-    """
-    for i in range(len(pairs.indptr) - 1):
-        start, end = found.pairs.indptr[i], found.pairs.indptr[i + 1]
-        if start == end:
-            continue
-        least = found.weights[start:end].min()
-        for p in range(start, end):
-            scratch[found.pairs.neurons[p]] = found.weights[p] - least
-        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            keys[p] += least + scratch[pairs.neurons[p]]
-        for p in range(start, end):
-            scratch[found.pairs.neurons[p]] = 0
 
 
 @njit(cache=True, nogil=True)

@@ -14,6 +14,7 @@ from slidelearn.layers import Pairs
 from slidelearn.network import Network, find_labels, hidden_rows
 from slidelearn.retrieved import Retrieved
 from slidelearn.rows import sparse_rows
+from slidelearn.sampling import unite
 from slidelearn.scoring import Cut, plain, score
 from slidelearn.scratch import zeros
 
@@ -88,7 +89,10 @@ def _ask(network: Network, X: csr_matrix, cut: Cut, scale: float, k: int = 0) ->
     size, scratch = _scaled_lookup(index, scale, k), zeros(network.room)
     alone = network.searches_postings
     h = None if alone and network.simple else hidden_rows(network, x)
-    found = None if h is None or alone else find_labels(network, x, h, size)
+    found = None
+    if h is not None and not alone:
+        by_postings, more = find_labels(network, x, h, size)
+        found = by_postings, unite((more,))  # ascending: among equals the smaller ids stay
     return tuple(x), h and tuple(h), plain(found), tuple(size), tuple(cut), scratch
 
 

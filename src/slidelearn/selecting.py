@@ -42,7 +42,7 @@ def keep_largest(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) 
 
 @njit(cache=True, nogil=True)
 def keep_about(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) -> np.uint64:
-    """Move the ``limit`` largest keys (n,) and some more, and their ids, to the front; say how many.
+    """Move the ``limit`` largest keys (n,), some more, and their ids to the front; say how many.
 
     A sample says which bound leaves about as many; if too few, all keys say.
 

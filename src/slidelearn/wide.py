@@ -243,7 +243,7 @@ def find_hits(
             else:
                 _search(features, low, high, own, first, last, found)
                 for k in range(last - first):
-                    there, e = np.uint64(found[k]), np.uint64(first + k)
+                    there, e = np.uint64(found[k]), first + k
                     places[at], values[at] = there, inputs[e]
                     at += np.uint64(features[there] == own[e])
             indptr[p + 1] = at
