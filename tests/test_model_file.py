@@ -5,13 +5,14 @@ import hashlib
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, load_file, save
 from scipy.sparse import csr_matrix
 
-from mappings import is_read_by_page
+from mappings import is_read_by_page, is_read_in_large_pages
 from models import assert_same_arrays
 from problems import clusters
 from slidelearn import array_file, model_file
@@ -379,4 +380,7 @@ def test_names_must_fit(tmp_path):
 def test_a_model_beyond_the_memory_is_read_by_the_page(tmp_path, monkeypatch, room, by_page):
     save_model(trained(), tmp_path)
     monkeypatch.setattr(array_file, "available_memory", lambda: room)
-    assert is_read_by_page(load_model(tmp_path).network.output.weight) == by_page
+    weight = load_model(tmp_path).network.output.weight
+    assert is_read_by_page(weight) == by_page
+    if Path("/sys/kernel/mm/transparent_hugepage").exists():
+        assert is_read_in_large_pages(weight) != by_page

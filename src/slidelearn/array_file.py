@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from slidelearn.errors import ModelError
-from slidelearn.machine import available_memory, read_by_page
+from slidelearn.machine import available_memory, read_by_page, read_in_large_pages
 
 __all__ = ["ArrayFile", "encode_arrays"]
 
@@ -119,6 +119,8 @@ class ArrayFile:
         room = available_memory()
         if room is not None and mapped.nbytes > room // 2:
             read_by_page(mapped)
+        else:
+            read_in_large_pages(mapped)
         self._bytes = mapped.view(np.ndarray)
         self._start = 8 + int(self._bytes[:8].view("<u8")[0])
         self._header: dict[str, Any] = json.loads(self._bytes[8 : self._start].tobytes())
