@@ -1,7 +1,6 @@
 """The model: a trained network with the names and facts that make it usable on its own."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from slidelearn.workers import PIECE, Workers
 __all__ = ["Model", "prepare_features", "scale_rows"]
 
 
-_USUAL_RECALL = 0.99
+_USUAL_RECALL, _KEPT = 0.99, 64
 _DAMAGED = "the reaches among the facts of the model are damaged"
 
 
@@ -49,6 +48,10 @@ class Model:
     feature_names: list[str] | None
     inverse_propensity: NDArray[np.float64]
     facts: dict[str, Any] = field(default_factory=dict)
+    # By recall and k: to choose one takes 26 us, and every single prediction asks.
+    _scales: dict[tuple[float | None, int], float | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def hashed(self) -> bool:
@@ -64,17 +67,13 @@ class Model:
         ModelError
             If the facts of the model hold something else.
         """
-        return list(_as_reaches(self._measured))
-
-    @property
-    def _measured(self) -> tuple[Any, ...]:
-        """The facts that `reaches` are, as what a cache can look up."""
         try:
-            rows = tuple(map(tuple, self.facts.get("reaches", [])))
-            hash(rows)
-        except TypeError:
+            return [
+                Reach(float(scale), float(recall), float(checked), *map(int, k))
+                for scale, recall, checked, *k in self.facts.get("reaches", [])
+            ]
+        except (TypeError, ValueError):
             raise ModelError(_DAMAGED) from None
-        return rows
 
     def predict_topk(
         self,
@@ -90,13 +89,7 @@ class Model:
         With a ``recall``, the search goes as far as it must to find that share of the exact top k;
         see `reach_for`. Without, see `usual_scale`.
         """
-        if exact:
-            scale = None
-        elif recall is None:
-            scale = self.usual_scale(k)
-        else:
-            reach = self.reach_for(recall, k)
-            scale = None if reach is None else reach.scale
+        scale = None if exact else self._scale(recall, k)
         ready, network = self.prepare(X), self.network
         n_threads = 1 if X.shape[0] <= PIECE else threads or self.config.n_threads
         in_kernel = network.simple and network.searches_postings and scale is not None
@@ -104,6 +97,19 @@ class Model:
             return predict_topk(
                 network, ready, k, exact=scale is None, workers=workers, scale=scale or 1.0
             )
+
+    def _scale(self, recall: float | None, k: int) -> float | None:
+        """How far a search for k goes, for a recall or as usual; None for a scan."""
+        key = recall, k
+        if key in (known := self._scales):
+            return known[key]
+        if recall is None:
+            scale: float | None = self.usual_scale(k)
+        else:
+            reach = self.reach_for(recall, k)
+            scale = None if reach is None else reach.scale
+        self._scales = {**known, key: scale} if len(known) < _KEPT else {key: scale}
+        return scale
 
     def usual_scale(self, k: int) -> float:
         """How far a search for k goes if nobody says: as it must for a recall of 0.99.
@@ -114,7 +120,11 @@ class Model:
         index, more = self.network.indexes[-1], max(1.0, k / DEEPEST)
         if index is None or not (index.ranked or self.network.postings is not None):
             return more
-        return more * _usual_scale(self._measured, k)
+        reaches = self.reaches
+        if not reaches:
+            return more
+        own = reaches_for(reaches, min(k, max(reach.k for reach in reaches)))
+        return more * (choose_reach(own, _USUAL_RECALL) or own[-1]).scale
 
     def reach_for(self, recall: float, k: int = 5) -> Reach | None:
         """How far a search must go for a share of the exact top k; None where only a scan does.
@@ -143,28 +153,6 @@ class Model:
         """Logits of every label, dense (n, n_labels)."""
         with Workers(threads or self.config.n_threads) as workers:
             return all_scores(self.network, self.prepare(X), workers)
-
-
-@lru_cache(maxsize=16)
-def _as_reaches(rows: tuple[Any, ...]) -> tuple[Reach, ...]:
-    """Reaches as facts hold them."""
-    try:
-        return tuple(
-            Reach(float(scale), float(recall), float(checked), *map(int, k))
-            for scale, recall, checked, *k in rows
-        )
-    except (TypeError, ValueError):
-        raise ModelError(_DAMAGED) from None
-
-
-@lru_cache(maxsize=256)  # to choose took 26 us, and every single prediction asks
-def _usual_scale(rows: tuple[Any, ...], k: int) -> float:
-    """The scale for the usual recall of k, or the furthest that was tried; 1 if none was."""
-    reaches = _as_reaches(rows)
-    if not reaches:
-        return 1.0
-    own = reaches_for(reaches, min(k, max(reach.k for reach in reaches)))
-    return (choose_reach(own, _USUAL_RECALL) or own[-1]).scale
 
 
 def prepare_features(

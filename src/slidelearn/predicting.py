@@ -81,8 +81,9 @@ def predict_topk(
     """
     n, together = X.shape[0], _company(network)
     width = k if together is None else max(k, CANDIDATES)
-    labels = np.full((n, width), -1, np.int64)
-    scores = np.full((n, width), -np.inf, np.float32)
+    labels, scores = np.empty((n, width), np.int64), np.empty((n, width), np.float32)
+    labels.fill(-1)
+    scores.fill(-np.inf)
 
     def scan(start: int, end: int) -> int:
         own, own_scores = labels[start:end], scores[start:end]

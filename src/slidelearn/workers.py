@@ -130,6 +130,8 @@ class Workers:
         much of what a step maps. Eight ranges of 0.25 ms took two threads 1.5 ms while the caller
         slept, and 1.1 so; steps on 32,000 examples 0.91 of the time.
         """
+        if len(ranges) == 1 and self._interrupt is None:
+            return [work(*ranges[0])]
         results: list[Any] = [None] * len(ranges)
         places = iter(range(len(ranges)))
 
