@@ -50,11 +50,11 @@ def test_they_do_not_depend_on_the_threads(n):
 def test_logits_are_those_of_the_numbers_and_the_bias(d):
     weight, h = neurons(11, d), np.full((3, d + 1), BIAS_INPUT, np.float32)
     h[:, :-1] = neurons(3, d - 1, seed=1)
-    rows, bias = made(weight), weight[:, -1]
+    rows, bias = made(weight), BIAS_INPUT * weight[:, -1]
     pairs = Pairs(np.array([0, 2, 2, 5]), np.array([1, 10, 0, 4, 9], np.int32))
     got = np.empty(5, np.float32)
     coarse_logits(dense_rows(h), rows, bias, pairs, got)
-    whole = h[:, :-1] @ naive.coarse_floats(*rows, d).T + BIAS_INPUT * bias
+    whole = h[:, :-1] @ naive.coarse_floats(*rows, d).T + bias
     assert_allclose(got, whole[[0, 0, 2, 2, 2], pairs.neurons], rtol=1e-4, atol=1e-4)
 
 

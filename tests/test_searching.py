@@ -13,7 +13,7 @@ from slidelearn.config import Config
 from slidelearn.layers import Pairs
 from slidelearn.margins import make_margins
 from slidelearn.memory import Votes, Worth
-from slidelearn.network import find_labels, hidden_rows, with_coarse
+from slidelearn.network import find_labels, hidden_rows, with_coarse, with_postings
 from slidelearn.postings import Found
 from slidelearn.retrieved import gather, keep_pairs
 from slidelearn.rows import BIAS_INPUT, sparse_rows
@@ -36,6 +36,7 @@ def started(seed=0, twin=0.0, **tables):
         network = Trainer.start(config, X, Y, workers).network
     rng = np.random.default_rng(seed)
     network.output.weight[:] += 0.3 * rng.standard_normal(network.output.weight.shape)
+    network = with_postings(network)
     margins = make_margins(network.wide, 0.7)
     margins.path.weights[:] = rng.standard_normal(len(margins.path.weights))
     margins.bias[:] = rng.standard_normal(N_LABELS)

@@ -141,7 +141,7 @@ class Network(_Parts):
         """What it knows that speaks in predictions: `Known`, as plain tuples for a kernel."""
         layer, output = self.hidden[0], self.output
         hidden = Hidden(layer.weight, layer.small, self.mean) if self.simple else None
-        neurons = Neurons(output.weight, output.small, output.bias, self.coarse)
+        neurons = Neurons(output.weight, output.small, self.coarse)
         postings = self.postings or _NO_POSTINGS
         sparse = self._sparse_scores()
         known = Known(hidden, postings, self.memory, neurons, sparse, self.head, *self.strengths)

@@ -23,7 +23,7 @@ from slidelearn.memory import Memory, Votes, Worth, find_votes
 from slidelearn.postings import Found, Postings, best_labels
 from slidelearn.ranks import Ranks
 from slidelearn.retrieved import Retrieved, add_up, gather, join, keep_best, keep_pairs, take
-from slidelearn.rows import BIAS_INPUT, Rows
+from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
 from slidelearn.small_rows import SmallRows
 from slidelearn.wide import Wide, add_pair_scores, find_hits
@@ -71,11 +71,10 @@ class Sparse(NamedTuple):
 
 
 class Neurons(NamedTuple):
-    """Rows of the output layer, in full or small, their biases, and coarse rows, if any."""
+    """Rows of the output layer, in full or small, and coarse rows, if any."""
 
     rows: NDArray[np.float32]
     small: SmallRows | None
-    bias: NDArray[np.float32]
     coarse: CoarseRows
 
 
@@ -136,14 +135,16 @@ def score(
     tuple
         `Retrieved`, plain.
     """
-    hidden, postings, memory, (rows, small, bias, coarse), sparse, head_parts, worth, margin = known
+    hidden, postings, memory, (rows, small, coarse), sparse, head_parts, worth, margin = known
     x_parts, h_parts, found_parts, size, (n_logits, n_scores, n_rows, n_head), scratch = asked
     x, coarse_rows, head = Rows(*x_parts), CoarseRows(*coarse), Head(*head_parts)
-    check_room(scratch, len(bias))
-    roughly = len(coarse_rows.scales) > 0 and labels.shape[1] > 0
+    tables = Postings(*postings)
+    bias = tables.bias
+    check_room(scratch, max(len(rows), len(bias)))
+    roughly = len(coarse_rows.scales) > 0 and len(bias) > 0 and labels.shape[1] > 0
     headed = roughly and len(head.labels) > 0
     h, votes = _hidden(h_parts, x, hidden), _votes(x, memory, scratch)
-    found, more = _find(found_parts, x, Postings(*postings), Lookup(*size), head, headed, scratch)
+    found, more = _find(found_parts, x, tables, Lookup(*size), head, headed, scratch)
     rows_left = head.rows if headed else head.rows[:0]
     pairs, keys, shares, twins = gather(found, more, votes, rows_left, worth[0], scratch)
     pairs, places = keep_pairs(pairs, keys, n_logits)
@@ -282,7 +283,7 @@ def _add_logits(
     for i in range(len(pairs.indptr) - 1):
         twice = found.pairs.indptr[i + 1] > found.pairs.indptr[i]
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            own = BIAS_INPUT * bias[pairs.neurons[p]] if twice else np.float32(0)
+            own = bias[pairs.neurons[p]] if twice else np.float32(0)
             keys[p] += logits[p] - own
 
 
