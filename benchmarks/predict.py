@@ -37,6 +37,7 @@ from slidelearn.workers import Workers, single_blas
 
 _K = 5
 _SINGLE, _QUERIES, _SCANNED = 2000, 2000, 200
+_PASSES = 8  # over the test part, the first of which is left out
 _REACHES = (1, 2, 3, 4, 4.5, 5, 5.5, 6, 7, 8, 9, 10, 12)  # standard deviations
 _PRODUCTS = 2**26  # of rows and queries, held at a time: 256 MiB
 _RESCORED = 10  # neurons that are scored in full, twice as many as are wanted
@@ -59,11 +60,14 @@ def time_model(model: Model, path: Path) -> dict[str, float]:
             singles.append(time.perf_counter() - began)
         for percentile in (50, 99):
             measured[f"p{percentile} ms, {name}"] = np.percentile(singles, percentile) * 1000
-        for which in ("first", "second"):  # the first reads what a mapped model has on the disk
+        speeds = []
+        for _ in range(_PASSES):
             began = time.perf_counter()
             found = model.predict_topk(data.X, _K, recall=recall, threads=2).labels
-            seconds = time.perf_counter() - began
-            measured[f"examples/s, 2 threads, {which} time, {name}"] = len(found) / seconds
+            speeds.append(len(found) / (time.perf_counter() - began))
+        # The first reads what a mapped model has on the disk; others differ by what else is running.
+        for which, speed in (("median", np.median(speeds[1:])), ("best", max(speeds[1:]))):
+            measured[f"examples/s, 2 threads, {which} of {_PASSES - 1}, {name}"] = speed
         measured[f"recall@{_K}, {name}"] = recall_at_k(found[sample], exact, _K)
         measured |= _precisions(model, data, found[sample], name)
     return measured

@@ -41,15 +41,15 @@ __all__ = [
     "room_for_votes",
 ]
 
-PER_FEATURE = 256  # examples that are filed under each feature
+PER_FEATURE = 512  # examples that are filed under each feature
 # Features of more examples are not filed: the few of them that a bucket holds say little. A third
 # of the time of a lookup went there; the ten nearest of commits and calls are as near without.
-_COMMON = 16 * PER_FEATURE
+_COMMON = 8 * PER_FEATURE
 # Among so many examples the largest 8 features of one find those near it: with 16, 8 and 6 of them
 # P@1 to P@5 and PSP@1 to PSP@5 on validation parts of calls, commits and sessions stay within 0.1
 # points, most within 0.02. On bibtex, where an example has 70 features, 16 lost 0.4 points of P@1.
 _MANY = 50_000
-_PROBES = 10
+_PROBES = 8
 _AHEAD = 8  # neighbours by which labels are prefetched before they are counted
 _SHARPNESS = 8  # power of a neighbour's cosine that is its weight
 
@@ -152,7 +152,7 @@ def choose_probes(n: int, n_features: int) -> int:
     Examples
     --------
     >>> choose_probes(1000, 500), choose_probes(100_000, 500)
-    (500, 10)
+    (500, 8)
     """
     return _PROBES if n >= _MANY else n_features
 
