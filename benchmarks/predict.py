@@ -65,7 +65,7 @@ def time_model(model: Model, path: Path) -> dict[str, float]:
             began = time.perf_counter()
             found = model.predict_topk(data.X, _K, recall=recall, threads=2).labels
             speeds.append(len(found) / (time.perf_counter() - began))
-        # The first reads what a mapped model has on the disk; others differ by what else is running.
+        # The first reads what a mapped model has on the disk; others differ by what else runs.
         for which, speed in (("median", np.median(speeds[1:])), ("best", max(speeds[1:]))):
             measured[f"examples/s, 2 threads, {which} of {_PASSES - 1}, {name}"] = speed
         measured[f"recall@{_K}, {name}"] = recall_at_k(found[sample], exact, _K)
