@@ -119,7 +119,8 @@ def gather(
         for p in range(start, at):
             scratch[neurons[p]] = 0
         indptr[i + 1] = at
-    return Pairs(indptr, neurons[:at]), keys[:at], shares[:at], twins[:at]
+    size = indptr[-1]
+    return Pairs(indptr, neurons[:size]), keys[:size], shares[:size], twins[:size]
 
 
 @njit(cache=True, nogil=True)
