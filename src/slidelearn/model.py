@@ -20,7 +20,8 @@ from slidelearn.workers import PIECE, Workers
 __all__ = ["Model", "prepare_features", "scale_rows"]
 
 
-_USUAL_RECALL, _KEPT = 0.99, 64
+_USUAL_RECALL = 0.99
+_KEPT = 64  # scales that a model remembers
 _DAMAGED = "the reaches among the facts of the model are damaged"
 
 

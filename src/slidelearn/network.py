@@ -32,6 +32,7 @@ __all__ = [
     "find_labels",
     "hidden_rows",
     "make_network",
+    "ranks_beside",
     "retrieve_labels",
     "with_coarse",
     "with_head",
@@ -281,8 +282,8 @@ def with_coarse(network: Network, workers: Workers) -> Network:
 def with_head(network: Network) -> Network:
     """Return the network with the head of its wide path and margins as they are now.
 
-    It is asked by searches that rank by coarse rows, so there is none without. If it has all labels
-    with long lists, nobody asks for their ranks any more, and these go.
+    It is asked by searches that rank by coarse rows, so there is none without. Ranks that
+    nobody asks for beside it go.
     """
     wide, margins = network.wide, network.margins
     if wide is None or not len(network.coarse.scales):
@@ -290,8 +291,12 @@ def with_head(network: Network) -> Network:
     path, bias = (None, UNWEIGHTED) if margins is None else (margins.path, margins.bias)
     biases = BIAS_INPUT * network.output.bias, bias
     head = make_head(wide, path, biases, network.n_features, network.output.n_in)
-    covered = len(head.labels) == len(network.ranks.words)
-    return network._replace(head=head, ranks=NO_RANKS if covered else network.ranks)
+    return network._replace(head=head, ranks=ranks_beside(head, network.ranks))
+
+
+def ranks_beside(head: Head, ranks: Ranks) -> Ranks:
+    """What predictions need of ranks: none of them if the head has the labels of all long lists."""
+    return NO_RANKS if len(head.labels) == len(ranks.words) else ranks
 
 
 def find_labels(

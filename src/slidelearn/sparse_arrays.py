@@ -14,9 +14,9 @@ from slidelearn.head import Head
 from slidelearn.layers import Pairs
 from slidelearn.margins import Margins
 from slidelearn.memory import Memory, Worth, choose_probes, make_memory
-from slidelearn.network import Network, with_head, with_postings, with_ranks
+from slidelearn.network import Network, ranks_beside, with_head, with_postings, with_ranks
 from slidelearn.postings import UNBIASED, Postings
-from slidelearn.ranks import NO_RANKS, Ranks, make_ranks, words_for
+from slidelearn.ranks import Ranks, make_ranks, words_for
 from slidelearn.wide import Wide
 
 __all__ = ["name_sparse", "read_derived", "read_margins", "read_memory", "read_wide"]
@@ -164,12 +164,13 @@ def _read_ranks(file: ArrayFile, network: Network) -> Ranks:
     assert wide is not None
     rows = file.take("ranks.rows", np.int32, (None,))
     size = None, words_for(n_features) if len(rows) else 0
-    ranks, m = Ranks(rows, file.take("ranks.words", np.uint64, size)), len(network.head.labels)
+    ranks = Ranks(rows, file.take("ranks.words", np.uint64, size))
     if not file.trusted:
         expected = make_ranks(wide.indptr, wide.features, n_features)
-        covered = len(rows) == 0 and m == len(expected.words)
-        _compare(file, "ranks", ranks, NO_RANKS if covered else expected)
-    return NO_RANKS if m == len(ranks.words) else ranks
+        if len(rows) == 0:
+            expected = ranks_beside(network.head, expected)
+        _compare(file, "ranks", ranks, expected)
+    return ranks_beside(network.head, ranks)
 
 
 def _compare(
