@@ -227,7 +227,7 @@ def hidden_rows(
     for layer, index in zip(network.hidden, network.indexes, strict=False):
         if layer.hashed:
             assert index is not None
-            pairs = index.lookup(x, index.train_size, first_example)
+            pairs = unite((index.lookup(x, index.train_size, first_example),))  # ascending
             after, z, gate = _hashed_forward(layer, x, pairs, dropout, rng)
         elif dropout == 0 and traces is None:
             x = dense_rows(activate(_dense_product(layer, x)))
@@ -363,7 +363,6 @@ def _hashed_forward(
     layer: Layer, x: Rows, pairs: Pairs, dropout: float, rng: np.random.Generator | None
 ) -> tuple[Rows, NDArray[np.float32], NDArray[np.float32]]:
     """The retrieved neurons of a layer with ReLU: sparse activations, z and gate."""
-    pairs = unite((pairs,))  # ascending
     z = np.empty(len(pairs.neurons), np.float32)
     pair_logits(x, layer.weight, pairs, z)
     gate = _gate(z, dropout, rng)
