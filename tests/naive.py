@@ -518,8 +518,11 @@ def penalised(logits, X, w, bias, strength):
     return logits - strength * np.maximum(1 - (X @ w.T + bias), 0) ** 2
 
 
-def stages(found, neurons, logits, biases, votes, limits):
+def stages(found, neurons, logits, biases, votes, limits, rivals=(), best=1, slack=np.inf):
     """Which of an example's neurons are left after two cuts, ascending; of equals the first are.
+
+    Those stay whose keys are less than ``slack`` below the last of as many ``best`` as these and
+    ``rivals`` have.
 
     ``found`` maps a neuron to what it weighs, bias included; others weigh no more than the least.
     Where nothing was found, the logits alone hold the bias.
@@ -530,7 +533,24 @@ def stages(found, neurons, logits, biases, votes, limits):
     kept = np.argsort(-keys, kind="stable")[: limits[0]]
     kept = np.sort(kept)
     keys = (keys + logits - (biases if found else 0))[kept]
-    return np.sort(neurons[kept[np.argsort(-keys, kind="stable")[: limits[1]]]])
+    left = np.argsort(-keys, kind="stable")[: limits[1]]
+    bound = hopeful(np.concatenate((keys[left], rivals)), best, slack)
+    return np.sort(neurons[kept[left[keys[left] >= bound]]])
+
+
+def hopeful(keys, best, slack):
+    """The least key that may be among so many best, if it may gain some slack on them."""
+    return np.sort(keys)[-best] - slack if len(keys) >= best else -np.inf
+
+
+def reads(weights, value, cap, faint, heaviest):
+    """How many labels of a bucket are read, whose weights fall."""
+    n = 0
+    while n < min(cap, len(weights)):
+        if faint and heaviest > 0 and abs(value) * weights[n] < faint * heaviest * n / cap:
+            break
+        n += 1
+    return n
 
 
 def coarse_floats(values, scales, d):

@@ -111,6 +111,7 @@ def test_the_best_of_a_head_are_those_of_dense_sums(seed, m, limit, with_margins
 def test_a_head_without_cuts_changes_no_prediction_but_finds_all_of_its_own(seed, m, twin):
     """What is found is the best of the head and of what was found before, with exact scores."""
     sizes = {"predict_logits": N_LABELS, "predict_scores": N_LABELS, "predict_head": N_LABELS}
+    sizes["predict_slack"] = 1000.0
     network, X = started(seed, twin, predict_wide_limit=N_LABELS, **sizes)
     network = headed(network, m)
     with Workers(1) as workers:
@@ -129,9 +130,9 @@ def test_a_head_without_cuts_changes_no_prediction_but_finds_all_of_its_own(seed
 )
 @settings(deadline=None, max_examples=25)
 def test_cuts_of_the_head_and_of_the_others(seed, m, n_logits, n_head, tables):
-    k, n_scores, twin = 2, 7, 1.5
+    k, n_scores, twin, slack = 2, 7, 1.5, 2.0
     sizes = {"predict_logits": n_logits, "predict_scores": n_scores, "predict_head": n_head}
-    sizes["limit"] = 8 if tables else 0
+    sizes |= {"limit": 8 if tables else 0, "predict_slack": slack}
     network, X = started(seed, twin, **sizes)
     network = headed(network, m)
     head, x = network.head, sparse_rows(X)
@@ -159,11 +160,13 @@ def test_cuts_of_the_head_and_of_the_others(seed, m, n_logits, n_head, tables):
         every = every[np.sort(np.unique(every, return_index=True)[1])]
         others = every[~np.isin(every, head.labels)]
         reached = dict(zip(ids.tolist(), sums, strict=True))
-        kept = naive.stages(
-            reached, others, rough[i, others], biases[others], 3 * shares[i, others], limits
-        )
         best = head.labels[np.argsort(-keys[i, head.labels], kind="stable")]
         best = best[: max(n_head, k + 4)]
+        rivals = (exact - logits + rough)[i, best]
+        kept = naive.stages(
+            reached, others, rough[i, others], biases[others], 3 * shares[i, others], limits,
+            rivals, k, slack,
+        )  # fmt: skip
         n_computed += min(limits[0], len(others)) + len(best)
         left = np.concatenate((kept, best))
         left = left[np.argsort(-(exact - logits + rough)[i, left])][: k + 4]

@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 import naive
 from batches import random_features, random_labels
-from slidelearn.postings import best_labels, make_postings, refile_postings
+from slidelearn.postings import WHOLE, best_labels, make_postings, refile_postings
 from slidelearn.rows import sparse_rows
 from slidelearn.scratch import zeros
 from slidelearn.wide import make_wide
@@ -33,7 +33,7 @@ def dense_weights(wide):
 
 
 def best(X, postings, limit, probes=D):
-    return best_labels(sparse_rows(X), postings, limit, probes, zeros(N_LABELS)).pairs
+    return best_labels(sparse_rows(X), postings, limit, probes, zeros(N_LABELS), WHOLE).pairs
 
 
 def owners(pairs):
@@ -60,7 +60,8 @@ def test_best_labels_of_the_largest_weights(seed, size, limit, more, equal):
         assert sorted(postings.labels[own]) == sorted(filed[feature])
         assert (np.diff(postings.weights[own]) <= 0).all()
     by_sums = limit + more
-    found, weights = best_labels(sparse_rows(X), postings, limit, D, zeros(N_LABELS), left=by_sums)
+    depth, x = WHOLE._replace(left=by_sums), sparse_rows(X)
+    found, weights = best_labels(x, postings, limit, D, zeros(N_LABELS), depth)
     assert_allclose(weights, (scores + bias)[owners(found), found.neurons], rtol=1e-5, atol=1e-5)
     for i, got in enumerate(np.split(found.neurons, found.indptr[1:-1])):
         reached = np.flatnonzero(scores[i])
@@ -81,11 +82,9 @@ def test_hidden_labels_are_not_found():
     postings = make_postings(wide, D, N_LABELS, bias, n_usual=4)
     hidden = np.concatenate((postings.usual[:2], np.setdiff1d(np.arange(5), postings.usual)))
     scratch = zeros(N_LABELS)
-    x = sparse_rows(X)
-    before, weights = best_labels(x, postings, N_LABELS, D, scratch, few=N_LABELS + 1)
-    found, left = best_labels(
-        x, postings, N_LABELS, D, scratch, few=N_LABELS + 1, hidden=hidden.astype(np.int32)
-    )
+    x, depth = sparse_rows(X), WHOLE._replace(few=N_LABELS + 1)
+    before, weights = best_labels(x, postings, N_LABELS, D, scratch, depth)
+    found, left = best_labels(x, postings, N_LABELS, D, scratch, depth, hidden.astype(np.int32))
     seen = ~np.isin(before.neurons, hidden)
     assert seen.any()
     assert not seen.all()
@@ -101,10 +100,40 @@ def test_the_first_labels_of_buckets_are_those_of_smaller_ones(seed, cap):
     wide.weights[:] = np.random.default_rng(seed).permutation(len(wide.weights)) + 1  # no ties
     whole, small = (make_postings(wide, D, size, bias) for size in (N_LABELS, cap))
     x, scratch = sparse_rows(X), zeros(N_LABELS)
-    got, weights = best_labels(x, whole, 4, D, scratch, cap=cap)
-    expected, expected_weights = best_labels(x, small, 4, D, scratch)
+    got, weights = best_labels(x, whole, 4, D, scratch, WHOLE._replace(cap=cap))
+    expected, expected_weights = best_labels(x, small, 4, D, scratch, WHOLE)
     np.testing.assert_array_equal(got.neurons, expected.neurons)
     np.testing.assert_array_equal(weights, expected_weights)
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 50), st.integers(1, N_LABELS), st.floats(0, 1, width=16), st.integers(1, D))
+@settings(deadline=None, max_examples=25)
+def test_buckets_end_where_labels_weigh_too_little_for_their_place(seed, cap, faint, probes):
+    X, wide, bias = make_problem(seed)
+    wide.weights[:] = np.random.default_rng(seed).normal(1, 1, len(wide.weights))
+    postings, x = make_postings(wide, D, N_LABELS, bias), sparse_rows(X)
+    depth = WHOLE._replace(cap=cap, faint=faint)
+    found, weights = best_labels(x, postings, N_LABELS, probes, zeros(N_LABELS), depth)
+    assert len(found.indptr) == N + 1
+    for i in range(N):
+        own = slice(*X.indptr[i : i + 2])
+        order = np.argsort(-np.abs(X.data[own]), kind="stable")
+        order = [e for e in order if np.diff(postings.indptr)[X.indices[own][e]] > 0][:probes]
+        buckets = []
+        for e in order:
+            bucket = slice(*postings.indptr[X.indices[own][e] :][:2])
+            value = np.float64(X.data[own][e])
+            buckets.append((value, postings.labels[bucket], postings.weights[bucket]))
+        heaviest = max((value * filed[0] for value, _, filed in buckets), default=0)
+        sums = np.zeros(N_LABELS)
+        for value, labels, filed in buckets:
+            n = naive.reads(filed, value, cap, faint, heaviest)
+            sums[labels[:n]] += value * filed[:n]
+        place = slice(*found.indptr[i : i + 2])
+        assert sorted(found.neurons[place]) == np.flatnonzero(sums).tolist()
+        expected = (sums + bias)[found.neurons[place]]
+        assert_allclose(weights[place], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.nojit
@@ -120,9 +149,10 @@ def test_labels_of_the_largest_biases_are_found_where_few_are(seed, n_usual, few
     usual = np.argsort(-bias, kind="stable")[:n_usual]
     assert sorted(postings.usual) == sorted(usual)
     x, scratch = sparse_rows(X), zeros(N_LABELS)
-    found, weights = best_labels(x, postings, N_LABELS, D, scratch, few)
+    depth = WHOLE._replace(few=few)
+    found, weights = best_labels(x, postings, N_LABELS, D, scratch, depth)
     assert not scratch.any()
-    before, before_weights = best_labels(x, plain, N_LABELS, D, scratch)
+    before, before_weights = best_labels(x, plain, N_LABELS, D, scratch, WHOLE)
     for i in range(N):
         own, old = (slice(*p.indptr[i : i + 2]) for p in (found, before))
         lacking = old.stop - old.start < few

@@ -15,7 +15,7 @@ from slidelearn.margins import make_margins
 from slidelearn.memory import Votes, Worth
 from slidelearn.network import find_labels, hidden_rows, with_coarse, with_postings
 from slidelearn.postings import Found
-from slidelearn.retrieved import gather, keep_pairs
+from slidelearn.retrieved import drop_hopeless, gather, keep_pairs
 from slidelearn.rows import BIAS_INPUT, sparse_rows
 from slidelearn.searching import score_retrieved, search
 from slidelearn.training import Trainer
@@ -46,7 +46,7 @@ def started(seed=0, twin=0.0, **tables):
 def searched(network, X, k):
     labels = np.full((X.shape[0], k), -1, np.int64)
     scores = np.full((X.shape[0], k), -np.inf, np.float32)
-    return search(network, X, labels, scores), labels, scores
+    return search(network, X, labels, scores, k), labels, scores
 
 
 @pytest.mark.nojit
@@ -56,11 +56,14 @@ def searched(network, X, k):
     st.integers(1, 15),
     st.sampled_from([0.0, 1.5]),
     st.booleans(),
+    st.sampled_from([0.5, 3.0]),
 )
 @settings(deadline=None, max_examples=25)
-def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_scores, twin, coarse):
-    k = 4
-    network, X = started(seed, twin, predict_logits=n_logits, predict_scores=n_scores)
+def test_cuts_leave_the_neurons_that_each_stage_ranks_best(
+    seed, n_logits, n_scores, twin, coarse, slack
+):
+    k, sizes = 4, {"predict_logits": n_logits, "predict_scores": n_scores}
+    network, X = started(seed, twin, predict_slack=slack, **sizes)
     if coarse:
         with Workers(1) as workers:
             network = with_coarse(network, workers)
@@ -82,7 +85,10 @@ def test_cuts_leave_the_neurons_that_each_stage_ranks_best(seed, n_logits, n_sco
         place = slice(*found.pairs.indptr[i : i + 2])
         weights = dict(zip(found.pairs.neurons[place].tolist(), found.weights[place], strict=True))
         limits = max(n_logits, k), max(n_scores, k)
-        kept = naive.stages(weights, neurons, rough[i, neurons], biases[neurons], votes, limits)
+        kept = naive.stages(
+            weights, neurons, rough[i, neurons], biases[neurons], votes, limits,
+            best=k, slack=slack if coarse else np.inf,
+        )  # fmt: skip
         n_computed += min(limits[0], len(neurons))
         left, at = totals[own][np.isin(neurons, kept)], neurons[np.isin(neurons, kept)]
         by_rows = np.argsort(-(left + (rough - logits)[i, at]))[: k + 4]
@@ -144,6 +150,31 @@ def test_the_largest_keys_stay_and_the_first_among_equals(sizes, limit, seed):
         ref = indptr[i] + np.sort(np.argsort(-mine, kind="stable")[:limit])
         assert places[pairs.indptr[i] : pairs.indptr[i + 1]].tolist() == ref.tolist()
         assert pairs.indptr[i + 1] - pairs.indptr[i] == min(size, limit)
+
+
+def ragged(rng, n, most):
+    """Up to so many neurons of every example, and a key of each."""
+    indptr = np.concatenate(([0], np.cumsum(rng.integers(0, most + 1, n)))).astype(np.int64)
+    neurons = rng.integers(0, 99, indptr[-1]).astype(np.int32)
+    return Pairs(indptr, neurons), rng.integers(-9, 9, len(neurons)).astype(np.float32)
+
+
+@pytest.mark.nojit
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(1, 6), st.sampled_from([0.5, 4.0]))
+@settings(deadline=None, max_examples=50)
+def test_who_cannot_be_among_the_best_is_dropped(seed, n, best, slack):
+    rng = np.random.default_rng(seed)
+    (pairs, keys), (others, sums) = (ragged(rng, n, most) for most in (9, 5))
+    places = rng.permutation(len(keys)).astype(np.int32)
+    kept, left = drop_hopeless(pairs, keys, places, others, sums, best, slack)
+    for i in range(n):
+        own = np.arange(*pairs.indptr[i : i + 2])
+        every = np.concatenate((keys[own], sums[slice(*others.indptr[i : i + 2])]))
+        ref = own[keys[own] >= naive.hopeful(every, best, slack)]
+        place = slice(*kept.indptr[i : i + 2])
+        assert kept.neurons[place].tolist() == pairs.neurons[ref].tolist()
+        assert left[place].tolist() == places[ref].tolist()
+    assert kept.indptr[-1] == len(kept.neurons) == len(left)
 
 
 @pytest.mark.nojit

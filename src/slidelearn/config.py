@@ -37,12 +37,14 @@ class TableConfig:
     predict_ranked: int = 10  # neurons that a search keeps by rows beside the tables, or 2k
     postings: int = 1024  # labels that the wide path files under each feature
     wide_cap: int = 128  # of these, the largest weights, as many as training reads
-    predict_wide_cap: int = 200  # and predicting
+    predict_wide_cap: int = 420  # and predicting
+    predict_wide_faint: float = 0.4  # of the heaviest label's weight; see `Depth`
     usual: int = 32  # labels of the largest biases, for examples that find few there
     wide_limit: int = 16  # most labels retrieved through them while training
-    predict_wide_limit: int = 55  # and when predicting
-    predict_logits: int = 70  # most neurons of an example whose logits predictions compute
-    predict_scores: int = 18  # and that wide path and margins are asked about
+    predict_wide_limit: int = 50  # and when predicting
+    predict_logits: int = 60  # most neurons of an example whose logits predictions compute
+    predict_scores: int = 20  # and that wide path and margins are asked about
+    predict_slack: float = 3.0  # as long as no more are as much better; see `drop_hopeless`
     predict_head: int = 14  # most labels of the head whose logits predictions compute
     cap: int = 4096  # most neurons read from one bucket
     strategy: str = "vanilla"  # which of them are kept: vanilla, topk or threshold
@@ -63,6 +65,8 @@ class TableConfig:
         _check_range("rebuild_decay", self.rebuild_decay, 0, 10)
         _check_range("max_drift", self.max_drift, 0, 1)
         _check_range("predict_reach", self.predict_reach, 0, 1000)
+        _check_range("predict_wide_faint", self.predict_wide_faint, 0, 1)
+        _check_range("predict_slack", self.predict_slack, 0, 1000)
 
     def directions_for(self, n_neurons: int) -> int:
         """Centroids for a layer of so many neurons."""

@@ -38,10 +38,10 @@ _DRIFT_SAMPLE = 1024  # moved neurons that tell how far all have drifted
 class Lookup(NamedTuple):
     """How much one lookup may find: probes per table, and neurons per example.
 
-    ``wide_cap`` and ``wide_limit`` are of the wide path's tables: labels read from a bucket, and
-    found. Where these find fewer than ``few``, the usual labels are found too. Where rows beside
-    buckets of centroids rank neurons, ``reach`` says how far a search goes, and not ``probes``; see
-    `rank_buckets`.
+    ``wide_cap``, ``wide_faint`` and ``wide_limit`` are of the wide path's tables: labels read from
+    a bucket, how little they may weigh there, see `Depth`, and labels found. Where these find fewer
+    than ``few``, the usual labels are found too. Where rows beside buckets of centroids rank
+    neurons, ``reach`` says how far a search goes, and not ``probes``; see `rank_buckets`.
     """
 
     probes: int
@@ -50,6 +50,7 @@ class Lookup(NamedTuple):
     wide_limit: int
     few: int
     reach: float = 0.0
+    wide_faint: float = 0.0
 
 
 @dataclass
@@ -261,7 +262,7 @@ class NeuronIndex:
             limit = min(limit, config.predict_ranked)
         reach = config.predict_reach
         wide = config.predict_wide_cap, config.predict_wide_limit
-        return Lookup(config.probed[1], limit, *wide, few, reach)
+        return Lookup(config.probed[1], limit, *wide, few, reach, config.predict_wide_faint)
 
     @property
     def ranked(self) -> bool:

@@ -21,7 +21,14 @@ from slidelearn.config import Config
 from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.csr import make_csr, stack_rows
 from slidelearn.layers import Pairs, pairs_of
-from slidelearn.postings import UNBIASED, Postings, best_labels, make_postings, refile_postings
+from slidelearn.postings import (
+    UNBIASED,
+    WHOLE,
+    Postings,
+    best_labels,
+    make_postings,
+    refile_postings,
+)
 from slidelearn.prefetching import prefetch
 from slidelearn.rows import Rows, features_of, sparse_rows
 from slidelearn.scratch import check_room, zeros
@@ -203,7 +210,7 @@ def find_votes(
     ascend takes a tenth of the time.
     """
     check_room(scratch, len(memory.labels.indptr) - 1)
-    near = best_labels(x, memory.postings, memory.limit, memory.probes, scratch).pairs
+    near = best_labels(x, memory.postings, memory.limit, memory.probes, scratch, WHOLE).pairs
     cosines = np.zeros(len(near.neurons), np.float32)
     add_pair_scores(memory.examples, find_hits(x, memory.examples, near, scratch), cosines)
     starts, most = memory.labels.indptr, 0

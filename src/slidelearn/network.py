@@ -15,7 +15,15 @@ from slidelearn.index import Lookup, NeuronIndex
 from slidelearn.layers import Layer, Pairs, make_layer, pair_logits
 from slidelearn.margins import Margins
 from slidelearn.memory import Memory, Worth
-from slidelearn.postings import Found, Postings, best_labels, make_postings, refile_postings
+from slidelearn.postings import (
+    WHOLE,
+    Depth,
+    Found,
+    Postings,
+    best_labels,
+    make_postings,
+    refile_postings,
+)
 from slidelearn.ranks import NO_RANKS, Ranks, make_ranks
 from slidelearn.rows import BIAS_INPUT, Rows, dense_rows, product
 from slidelearn.sampling import unite
@@ -317,8 +325,9 @@ def find_labels(
         found = Found(none, np.empty(0, np.float32))
     else:
         scratch = zeros(network.n_labels)
-        sizes, hidden = (size.few, size.wide_cap), network.head.labels
-        found = best_labels(x, postings, size.wide_limit, x.width, scratch, *sizes, hidden=hidden)
+        depth = Depth(size.wide_cap, size.wide_faint, size.few, WHOLE.left)
+        hidden = network.head.labels
+        found = best_labels(x, postings, size.wide_limit, x.width, scratch, depth, hidden)
     indptr, neurons = np.zeros(h.n + 1, np.int64), np.empty(0, np.int32)
     if index.tables is None:
         return found, Pairs(indptr, neurons)

@@ -20,15 +20,24 @@ from slidelearn.scratch import check_room
 from slidelearn.selecting import keep_about, keep_largest
 from slidelearn.wide import Wide
 
-__all__ = ["UNBIASED", "Found", "Postings", "best_labels", "make_postings", "refile_postings"]
+__all__ = [
+    "UNBIASED",
+    "WHOLE",
+    "Depth",
+    "Found",
+    "Postings",
+    "best_labels",
+    "make_postings",
+    "refile_postings",
+]
 
 
 UNBIASED = np.empty(0, np.float32)
-_WHOLE = 2**31 - 1  # of a bucket
 # Entries by which sums are prefetched: 26.5 to 27 us for 8,400 of them on the calls with 16, 32 or
 # 64, and 33 to 34 without; on commits, whose sums fit into the second cache, the same as without.
 _AHEAD = 16
 
+_TINY = np.float32(1e-30)
 _HIDDEN = np.float32(-np.inf)  # the sum of a label that is not to be found
 _NO_LABELS = np.empty(0, np.int32)
 
@@ -38,6 +47,32 @@ class Found(NamedTuple):
 
     pairs: Pairs
     weights: NDArray[np.float32]
+
+
+class Depth(NamedTuple):
+    """How deep a lookup reads into buckets, whose labels come largest weight first.
+
+    Attributes
+    ----------
+    cap : int
+        Labels read of one.
+    faint : float
+        How little labels may weigh to be read, next to the heaviest that any bucket of the example
+        has. The last of ``cap`` must weigh as much times that, and those before less, in proportion
+        to their place: a bucket ends where one does not. If 0, weights do not matter.
+    few : int
+        Where fewer labels are found, the bucket of the constant is read, too.
+    left : int
+        Biases are read of labels whose sums are about so many largest, and the others forgotten.
+    """
+
+    cap: int
+    faint: float
+    few: int
+    left: int
+
+
+WHOLE = Depth(2**31 - 1, 0.0, 0, 2**31 - 1)  # buckets, but for the constant's
 
 
 class Postings(NamedTuple):
@@ -199,17 +234,13 @@ def best_labels(
     limit: int,
     probes: int,
     scratch: NDArray[np.float32],
-    few: int = 0,
-    cap: int = _WHOLE,
-    left: int = _WHOLE,
+    depth: Depth = WHOLE,
     hidden: NDArray[np.int32] = _NO_LABELS,
 ) -> Found:
     """Find for every example the ``limit`` labels that weigh most in its buckets.
 
-    It reads the first ``cap`` labels of those of its ``probes`` largest features that have any, and
-    if they are fewer than ``few``, the bucket of the constant. Biases are read of labels whose sums
-    are about the ``left`` largest, and the others forgotten; ``hidden`` ones are not found.
-    ``scratch`` is (n_labels,) or longer, zero before and after.
+    It reads the buckets of its ``probes`` largest features that have any, to some ``depth``.
+    ``hidden`` labels are not found. ``scratch`` is (n_labels,) or longer, zero before and after.
 
     Examples
     --------
@@ -234,7 +265,7 @@ def best_labels(
     for label in hidden:
         scratch[label] = _HIDDEN
     for i in range(n):
-        n_probed, most = _choose_buckets(x, i, postings, cap, probes, sizes, probed)
+        n_probed, most, slope = _choose_buckets(x, i, postings, depth, probes, sizes, probed)
         most += len(postings.usual)
         if most >= len(touched):
             touched, keys = np.empty(2 * most + 1, np.int32), np.empty(2 * most + 1, np.float32)
@@ -244,11 +275,14 @@ def best_labels(
             if k + 1 < n_probed:
                 _prefetch_bucket(postings, x.indices[x.indptr[i] + probed[k + 1]])
             feature, value = x.indices[e], x.values[e]
-            n_touched = _read(postings, feature, cap, value, scratch, touched, n_touched)
-        n_usual = _take_usual(postings, scratch, usual_keys) if n_touched < few else 0
+            fall = slope / max(abs(value), _TINY)
+            n_touched = _read(
+                postings, feature, depth.cap, fall, value, scratch, touched, n_touched
+            )
+        n_usual = _take_usual(postings, scratch, usual_keys) if n_touched < depth.few else 0
         n_keys = _take_keys(touched, n_touched, scratch, keys)
         if len(bias) > 0:
-            n_keys = np.int64(keep_about(keys[:n_keys], touched, left))
+            n_keys = np.int64(keep_about(keys[:n_keys], touched, depth.left))
             for t in range(n_keys):
                 keys[t] += bias[np.uint32(touched[t])]
         for t in range(n_usual):
@@ -268,6 +302,7 @@ def _read(
     postings: Postings,
     feature: int,
     cap: int,
+    fall: np.float32,
     value: np.float32,
     scratch: NDArray[np.float32],
     touched: NDArray[np.int32],
@@ -275,13 +310,18 @@ def _read(
 ) -> np.uint64:
     """Add a bucket's first ``cap`` weights, times a value, to sums in scratch (n_labels,).
 
-    Labels that are new to it are appended to those that were touched; says how many these are then.
+    It stops at one below ``fall`` times its place in the bucket, if that is not 0. Labels that are
+    new to it are appended to those that were touched; says how many these are then.
     """
     labels, weights = postings.labels, postings.weights
     start, end = postings.indptr[feature], postings.indptr[feature + 1]
     end = min(end, start + cap)
     last = np.uint64(end - 1)  # an index without a sign counts from the front, so it is quicker
+    least = np.float32(0) if fall > 0 else -np.float32(np.inf)
     for q in range(np.uint64(start), np.uint64(end)):
+        if weights[q] < least:
+            break
+        least += fall
         prefetch(scratch, np.uint64(labels[min(q + np.uint64(_AHEAD), last)]))
         label = np.uint32(labels[q])
         score = scratch[label]
@@ -346,22 +386,26 @@ def _choose_buckets(
     x: Rows,
     i: int,
     postings: Postings,
-    cap: int,
+    depth: Depth,
     probes: int,
     sizes: NDArray[np.float32],
     probed: NDArray[np.int32],
-) -> tuple[np.int64, int]:
+) -> tuple[np.int64, int, np.float32]:
     """Choose the ``probes`` largest entries of example i that have labels: ``probed`` (longest,).
 
-    Returns how many of them there are, and how many labels are read, ``cap`` of each at most.
+    Returns how many of them there are, how many labels are read at most, and how much more one of a
+    bucket has to weigh for each place that it is further back.
     """
     start, kept, most = x.indptr[i], np.int64(0), 0
     for e in range(start, x.indptr[i + 1]):
         feature = x.indices[e]
         sizes[kept], probed[kept] = abs(x.values[e]), e - start
         kept += postings.indptr[feature + 1] > postings.indptr[feature]
-    kept = keep_largest(sizes[:kept], probed, probes)
+    kept, heaviest = keep_largest(sizes[:kept], probed, probes), np.float32(0)
     for k in range(kept):
-        feature = x.indices[start + probed[k]]
-        most += min(postings.indptr[feature + 1] - postings.indptr[feature], cap)
-    return kept, most
+        e = start + probed[k]
+        first, last = postings.indptr[x.indices[e]], postings.indptr[x.indices[e] + 1]
+        most += min(last - first, depth.cap)
+        if depth.faint > 0:
+            heaviest = max(heaviest, x.values[e] * postings.weights[first])
+    return kept, most, np.float32(depth.faint / depth.cap) * heaviest

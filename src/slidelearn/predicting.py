@@ -95,7 +95,7 @@ def predict_topk(
 
     def find(start: int, end: int) -> int:
         rows = X if end - start == n else slice_rows(X, start, end)
-        return search(network, rows, labels[start:end], scores[start:end], scale)
+        return search(network, rows, labels[start:end], scores[start:end], k, scale)
 
     if exact or network.indexes[-1] is None:
         active = workers.map(scan, pieces(n, _EXAMPLES))

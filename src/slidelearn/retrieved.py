@@ -12,7 +12,16 @@ from slidelearn.memory import Votes, Worth
 from slidelearn.postings import Found
 from slidelearn.selecting import keep_largest
 
-__all__ = ["Retrieved", "add_up", "gather", "join", "keep_best", "keep_pairs", "take"]
+__all__ = [
+    "Retrieved",
+    "add_up",
+    "drop_hopeless",
+    "gather",
+    "join",
+    "keep_best",
+    "keep_pairs",
+    "take",
+]
 
 
 class Retrieved(NamedTuple):
@@ -148,6 +157,57 @@ def keep_pairs(
         indptr[i + 1] = at + kept
     places = places[: indptr[-1]]
     return Pairs(indptr, pairs.neurons[places]), places
+
+
+@njit(cache=True, nogil=True)
+def drop_hopeless(
+    pairs: Pairs,
+    keys: NDArray[np.float32],
+    places: NDArray[np.int32],
+    others: Pairs,
+    sums: NDArray[np.float32],
+    best: int,
+    slack: float,
+) -> tuple[Pairs, NDArray[np.int32]]:
+    """Keep pairs, and places of theirs, whose keys (n_pairs,) may be among an example's ``best``.
+
+    They may if they are less than ``slack`` below the last of as many, which are the best by keys
+    and the sums (n_others,) of other pairs.
+
+    Examples
+    --------
+    >>> of = lambda *neurons: Pairs(np.array([0, len(neurons)]), np.array(neurons, np.int32))
+    >>> keys, places = np.array([7, 1, 5], np.float32), np.arange(3, dtype=np.int32)
+    >>> sums = np.array([6], np.float32)
+    >>> kept, places = drop_hopeless(of(4, 6, 9), keys, places, of(3), sums, best=2, slack=2.0)
+    >>> kept.neurons.tolist(), places.tolist()
+    ([4, 9], [0, 2])
+    """
+    indptr, neurons = np.zeros(len(pairs.indptr), np.int64), pairs.neurons.copy()
+    kept, top, at = places.copy(), np.empty(best, np.float32), 0
+    for i in range(len(pairs.indptr) - 1):
+        top[:] = -np.inf
+        _raise_top(top, keys, pairs.indptr[i], pairs.indptr[i + 1])
+        _raise_top(top, sums, others.indptr[i], others.indptr[i + 1])
+        least = top[best - 1] - np.float32(slack)
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            neurons[at], kept[at] = pairs.neurons[p], places[p]
+            at += keys[p] >= least
+        indptr[i + 1] = at
+    return Pairs(indptr, neurons[:at]), kept[:at]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _raise_top(top: NDArray[np.float32], keys: NDArray[np.float32], start: int, end: int) -> None:
+    """Let keys start to end into the largest, ``top``, largest first."""
+    for p in range(start, end):
+        at = len(top)
+        while at > 0 and keys[p] > top[at - 1]:
+            at -= 1
+            if at + 1 < len(top):
+                top[at + 1] = top[at]
+        if at < len(top):
+            top[at] = keys[p]
 
 
 @njit(cache=True, nogil=True)

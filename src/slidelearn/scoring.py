@@ -20,9 +20,18 @@ from slidelearn.index import Lookup
 from slidelearn.layers import Pairs, coarse_logits, pair_logits, small_logits
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import Memory, Votes, Worth, find_votes
-from slidelearn.postings import Found, Postings, best_labels
+from slidelearn.postings import WHOLE, Depth, Found, Postings, best_labels
 from slidelearn.ranks import Ranks
-from slidelearn.retrieved import Retrieved, add_up, gather, join, keep_best, keep_pairs, take
+from slidelearn.retrieved import (
+    Retrieved,
+    add_up,
+    drop_hopeless,
+    gather,
+    join,
+    keep_best,
+    keep_pairs,
+    take,
+)
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
 from slidelearn.small_rows import SmallRows
@@ -34,7 +43,7 @@ __all__ = ["Cut", "Known", "Neurons", "Sparse", "plain", "score"]
 # a quarter of a lookup for all of them. Of an example's best 5 outside of the head, lookups of the
 # calls find 2.54 by all biases and 2.55, 2.57 and 2.56 with 2, 3 and 6, those of commits 3.92
 # always. Without a head the labels of most features would be left: a recall of 0.974, not 0.992.
-_BY_SUMS, _ALL = 2, 2**31 - 1
+_BY_SUMS = 2
 
 
 class Cut(NamedTuple):
@@ -50,12 +59,19 @@ class Cut(NamedTuple):
         Those whose logits are computed again, by their rows in full.
     head : int
         Those of the head whose logits are computed.
+    best : int
+        Those that somebody asked for. If 0, all that are found.
+    slack : float
+        Wide path and margins are asked about none that seems worse by more than this than so many
+        others do, the head's among them.
     """
 
     logits: int
     scores: int
     rows: int
     head: int
+    best: int
+    slack: float
 
 
 class Sparse(NamedTuple):
@@ -101,8 +117,8 @@ def plain(value: Any) -> Any:
 
     Examples
     --------
-    >>> plain((Cut(1, 2, 3, 4), None, 5))
-    ((1, 2, 3, 4), None, 5)
+    >>> plain((Cut(1, 2, 3, 4, 5, 6.0), None, 7))
+    ((1, 2, 3, 4, 5, 6.0), None, 7)
     """
     return tuple(map(plain, value)) if isinstance(value, tuple) else value
 
@@ -136,8 +152,9 @@ def score(
         `Retrieved`, plain.
     """
     hidden, postings, memory, (rows, small, coarse), sparse, head_parts, worth, margin = known
-    x_parts, h_parts, found_parts, size, (n_logits, n_scores, n_rows, n_head), scratch = asked
+    x_parts, h_parts, found_parts, size, cut_parts, scratch = asked
     x, coarse_rows, head = Rows(*x_parts), CoarseRows(*coarse), Head(*head_parts)
+    cut, weights = Cut(*cut_parts), Worth(*worth)
     tables = Postings(*postings)
     bias = tables.bias
     check_room(scratch, max(len(rows), len(bias)))
@@ -146,8 +163,8 @@ def score(
     h, votes = _hidden(h_parts, x, hidden), _votes(x, memory, scratch)
     found, more = _find(found_parts, x, tables, Lookup(*size), head, headed, scratch)
     rows_left = head.rows if headed else head.rows[:0]
-    pairs, keys, shares, twins = gather(found, more, votes, rows_left, worth[0], scratch)
-    pairs, places = keep_pairs(pairs, keys, n_logits)
+    pairs, keys, shares, twins = gather(found, more, votes, rows_left, weights.vote, scratch)
+    pairs, places = keep_pairs(pairs, keys, cut.logits)
     shares, twins, keys = shares[places], twins[places], keys[places]
     active = len(places)
     logits, nothing = np.empty(active, np.float32), np.zeros(active, np.float32)
@@ -157,20 +174,25 @@ def score(
         _score_rows(h, rows, small, pairs, logits)
     _add_logits(found, pairs, logits, bias, keys)
     scored = Retrieved(pairs, logits, nothing, nothing, shares, twins, active)
-    pairs, places = keep_pairs(pairs, keys, n_scores)
+    best = score_head(x, head, votes, weights, margin, cut.head)
+    if headed:
+        coarse_logits(h, coarse_rows, bias, best.pairs, best.logits)
+    pairs, places = keep_pairs(pairs, keys, cut.scores)
+    if roughly:
+        others = best.pairs, add_up(best, weights, margin)
+        hopeful = pairs, keys[places], places
+        pairs, places = drop_hopeless(*hopeful, *others, cut.best, cut.slack)
     scored = take(scored, pairs, places)
     _add_sparse(x, sparse, pairs, scratch, scored.wide, scored.hinges)
     if headed:
-        best = score_head(x, head, votes, Worth(*worth), margin, n_head)
-        coarse_logits(h, coarse_rows, bias, best.pairs, best.logits)
         scored = join(scored, best)
     if roughly:
-        sums = add_up(scored, Worth(*worth), margin)
-        pairs, places = keep_pairs(scored.pairs, sums, n_rows)
+        sums = add_up(scored, weights, margin)
+        pairs, places = keep_pairs(scored.pairs, sums, cut.rows)
         scored = take(scored, pairs, places)
         _score_rows(h, rows, small, pairs, scored.logits)
     if labels.shape[1] > 0:
-        keep_best(scored.pairs, add_up(scored, Worth(*worth), margin), labels, scores)
+        keep_best(scored.pairs, add_up(scored, weights, margin), labels, scores)
         _rank_again(memory, labels, scores, scratch)
     pairs, logits, wide, hinges, shares, twins, active = scored
     return (pairs.indptr, pairs.neurons), logits, wide, hinges, shares, twins, active
@@ -197,10 +219,11 @@ def _find(
 ) -> tuple[Found, Pairs]:
     """What was found by postings or what they say now, and what more the index has found."""
     if found is None:
-        few, cap, limit = size.few, size.wide_cap, size.wide_limit
         more = Pairs(np.zeros(len(x.indptr), np.int64), np.empty(0, np.int32))
-        left, hidden = (_BY_SUMS * limit, head.labels) if headed else (_ALL, head.labels[:0])
-        by_postings = best_labels(x, postings, limit, x.width, scratch, few, cap, left, hidden)
+        left = _BY_SUMS * size.wide_limit if headed else WHOLE.left
+        depth = Depth(size.wide_cap, size.wide_faint, size.few, left)
+        hidden = head.labels if headed else head.labels[:0]
+        by_postings = best_labels(x, postings, size.wide_limit, x.width, scratch, depth, hidden)
     else:
         (pairs, weights), more_pairs = found
         by_postings, more = Found(Pairs(*pairs), weights), Pairs(*more_pairs)

@@ -20,7 +20,8 @@ from slidelearn.scratch import zeros
 
 __all__ = ["ALL", "score_retrieved", "search"]
 
-ALL = Cut(*(2**31 - 1,) * 4)
+_EVERY = 2**31 - 1
+ALL = Cut(*(_EVERY,) * 4, 0, 0.0)
 # More than are wanted whose rows are read in full: 4 leave a recall@5 of the calls at 0.9911, and
 # none at 0.9909.
 _SPARE = 4
@@ -39,6 +40,7 @@ def search(
     X: csr_matrix,
     labels: NDArray[np.int64],
     scores: NDArray[np.float32],
+    best: int,
     scale: float = 1.0,
 ) -> int:
     """Find the best neurons of examples X (n, d).
@@ -51,6 +53,8 @@ def search(
         Features, scaled as in training.
     labels, scores : int64 and float32 arrays of shape (n, k)
         -1 and -inf; they are filled with the best, as far as so many were found.
+    best : int
+        How many of the k somebody asked for; the others are whom company ranks these among.
     scale : float
         Times as many neurons as the settings say may be found, and be left by each stage. Above 1,
         the labels of the largest biases are always among them.
@@ -66,7 +70,8 @@ def search(
     n_logits = _scaled(config.predict_logits, scale)
     n_scores = _scaled(config.predict_scores, scale)
     n_head = _scaled(config.predict_head, scale)
-    cut = Cut(max(n_logits, k), max(n_scores, k), k + _SPARE, max(n_head, k + _SPARE))
+    n_rows, slack = k + _SPARE, config.predict_slack * scale**0.5
+    cut = Cut(max(n_logits, k), max(n_scores, k), n_rows, max(n_head, n_rows), best, slack)
     if network.postings is None:  # which alone say something before logits are computed
         cut = cut._replace(logits=ALL.logits)
     *_, active = score(network.known, _ask(network, X, cut, scale, k), labels, scores)
@@ -111,10 +116,10 @@ def _scale_lookup(size: Lookup, ranked: bool, sketched: bool, scale: float, k: i
     sketches spare most rows, for then those kept cost most.
     """
     further = scale**0.25
-    *sizes, reach = size
+    *sizes, reach, faint = size
     probes, limit, wide_cap, wide_limit, few = (_scaled(int(part), scale) for part in sizes)
     if ranked:
         limit = _scaled(max(size.limit, 2 * k), further if sketched else scale)
     if scale > 1:
         few = ALL.logits
-    return Lookup(probes, limit, wide_cap, wide_limit, few, reach * further)
+    return Lookup(probes, limit, wide_cap, wide_limit, few, reach * further, faint)
