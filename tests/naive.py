@@ -547,7 +547,7 @@ def reads(weights, value, cap, faint, heaviest):
     """How many labels of a bucket are read, whose weights fall."""
     n = 0
     while n < min(cap, len(weights)):
-        if faint and heaviest > 0 and abs(value) * weights[n] < faint * heaviest * n / cap:
+        if min(faint, heaviest, value) > 0 and value * weights[n] < faint * heaviest * n / cap:
             break
         n += 1
     return n

@@ -16,6 +16,7 @@ from slidelearn.workers import Workers
 
 N, D, N_LABELS = 150, 20, 40
 EVERY_NEURON = {"predict_probes": 4096, "predict_limit": N_LABELS, "cap": N_LABELS, "usual": 0}
+EVERY_NEURON |= {"predict_wide_faint": 0.0}
 HASHED_HIDDEN = {"family": "simhash", "k": 2, "l": 3, "limit": 5, "cap": 4}
 
 

@@ -21,6 +21,7 @@ from slidelearn.config import Config
 from slidelearn.cooccurrence import Cooccurrence, count_cooccurrence
 from slidelearn.csr import make_csr, stack_rows
 from slidelearn.layers import Pairs, pairs_of
+from slidelearn.pair_sums import add_sums
 from slidelearn.postings import (
     UNBIASED,
     WHOLE,
@@ -33,7 +34,7 @@ from slidelearn.prefetching import prefetch
 from slidelearn.rows import Rows, features_of, sparse_rows
 from slidelearn.scratch import check_room, zeros
 from slidelearn.sorting import sort_ids
-from slidelearn.wide import Wide, add_pair_scores, find_hits
+from slidelearn.wide import Wide
 
 __all__ = [
     "PER_FEATURE",
@@ -212,7 +213,8 @@ def find_votes(
     check_room(scratch, len(memory.labels.indptr) - 1)
     near = best_labels(x, memory.postings, memory.limit, memory.probes, scratch, WHOLE).pairs
     cosines = np.zeros(len(near.neurons), np.float32)
-    add_pair_scores(memory.examples, find_hits(x, memory.examples, near, scratch), cosines)
+    nothing = cosines[:0]
+    add_sums(x, memory.examples, nothing, near, scratch, cosines, nothing)
     starts, most = memory.labels.indptr, 0
     for example in near.neurons:
         most += starts[example + 1] - starts[example]

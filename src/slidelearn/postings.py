@@ -37,7 +37,7 @@ UNBIASED = np.empty(0, np.float32)
 # 64, and 33 to 34 without; on commits, whose sums fit into the second cache, the same as without.
 _AHEAD = 16
 
-_TINY = np.float32(1e-30)
+_STEP = 16  # entries by which the end of a bucket is looked for
 _HIDDEN = np.float32(-np.inf)  # the sum of a label that is not to be found
 _NO_LABELS = np.empty(0, np.int32)
 
@@ -59,7 +59,8 @@ class Depth(NamedTuple):
     faint : float
         How little labels may weigh to be read, next to the heaviest that any bucket of the example
         has. The last of ``cap`` must weigh as much times that, and those before less, in proportion
-        to their place: a bucket ends where one does not. If 0, weights do not matter.
+        to their place: a bucket ends where one does not. If 0, weights do not matter, nor do they
+        where a feature's value is negative, since those that count for most are then the last.
     few : int
         Where fewer labels are found, the bucket of the constant is read, too.
     left : int
@@ -275,7 +276,7 @@ def best_labels(
             if k + 1 < n_probed:
                 _prefetch_bucket(postings, x.indices[x.indptr[i] + probed[k + 1]])
             feature, value = x.indices[e], x.values[e]
-            fall = slope / max(abs(value), _TINY)
+            fall = slope / value if value > 0 else np.float32(0)
             n_touched = _read(
                 postings, feature, depth.cap, fall, value, scratch, touched, n_touched
             )
@@ -313,22 +314,53 @@ def _read(
     It stops at one below ``fall`` times its place in the bucket, if that is not 0. Labels that are
     new to it are appended to those that were touched; says how many these are then.
     """
-    labels, weights = postings.labels, postings.weights
-    start, end = postings.indptr[feature], postings.indptr[feature + 1]
-    end = min(end, start + cap)
-    last = np.uint64(end - 1)  # an index without a sign counts from the front, so it is quicker
-    least = np.float32(0) if fall > 0 else -np.float32(np.inf)
-    for q in range(np.uint64(start), np.uint64(end)):
-        if weights[q] < least:
-            break
-        least += fall
-        prefetch(scratch, np.uint64(labels[min(q + np.uint64(_AHEAD), last)]))
-        label = np.uint32(labels[q])
-        score = scratch[label]
-        touched[n_touched] = label  # stays only if the label is new
-        n_touched += np.uint64(score == 0)
-        scratch[label] = score + value * weights[q]
+    # An index without a sign counts from the front, so it is quicker.
+    start, ahead = np.uint64(postings.indptr[feature]), np.uint64(_AHEAD)
+    end = _find_end(postings, feature, cap, fall)
+    last = end - ahead if end > start + ahead else start
+    for q in range(start, last):
+        prefetch(scratch, np.uint64(postings.labels[q + ahead]))
+        n_touched = _add(postings, q, value, scratch, touched, n_touched)
+    for q in range(last, end):
+        n_touched = _add(postings, q, value, scratch, touched, n_touched)
     return n_touched
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _add(
+    postings: Postings,
+    q: int | np.uint64,
+    value: np.float32,
+    scratch: NDArray[np.float32],
+    touched: NDArray[np.int32],
+    n_touched: np.uint64,
+) -> np.uint64:
+    """Add the weight of an entry, times a value, to its label's sum."""
+    label = np.uint32(postings.labels[q])
+    score = scratch[label]
+    touched[n_touched] = label  # stays only if the label is new
+    scratch[label] = score + value * postings.weights[q]
+    return n_touched + np.uint64(score == 0)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _find_end(postings: Postings, feature: int, cap: int, fall: np.float32) -> np.uint64:
+    """Find where a bucket's weights are below ``fall`` times their place: at most ``cap`` further.
+
+    That is before they are read, so that the loop has one end: a lookup of the calls takes 26.5 us,
+    and 28.5 if a weight ends it.
+    """
+    start = np.uint64(postings.indptr[feature])
+    size = np.uint64(min(postings.indptr[feature + 1] - postings.indptr[feature], cap))
+    if fall <= 0:
+        return start + size
+    at, step = np.uint64(0), np.uint64(_STEP)
+    while at < size and postings.weights[start + at] >= fall * np.float32(at):
+        at += step
+    at = max(at, step) - step
+    while at < size and postings.weights[start + at] >= fall * np.float32(at):
+        at += np.uint64(1)
+    return start + at
 
 
 @njit(cache=True, nogil=True)

@@ -20,6 +20,7 @@ from slidelearn.index import Lookup
 from slidelearn.layers import Pairs, coarse_logits, pair_logits, small_logits
 from slidelearn.margins import squared_hinges
 from slidelearn.memory import Memory, Votes, Worth, find_votes
+from slidelearn.pair_sums import add_sums
 from slidelearn.postings import WHOLE, Depth, Found, Postings, best_labels
 from slidelearn.ranks import Ranks
 from slidelearn.retrieved import (
@@ -35,7 +36,7 @@ from slidelearn.retrieved import (
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
 from slidelearn.small_rows import SmallRows
-from slidelearn.wide import Wide, add_pair_scores, find_hits
+from slidelearn.wide import Wide
 
 __all__ = ["Cut", "Known", "Neurons", "Sparse", "plain", "score"]
 
@@ -262,21 +263,20 @@ def _add_sparse(
 ) -> None:
     """Add wide scores of pairs to scores, and squared hinges of margins to hinges, (n_pairs,).
 
-    Both paths have the same features, so these are looked up once.
+    Both paths have the same features, so these are read once.
     """
     if sparse is None:
         return
-    margins, weights, bias, ranks = sparse
-    path = Wide(*margins)
-    hits = find_hits(x, path, pairs, scratch, Ranks(*ranks))
-    if len(weights) > 0:
+    margins, weights, bias, ranks_parts = sparse
+    path, ranks = Wide(*margins), Ranks(*ranks_parts)
+    if len(bias) == 0:
         wide = Wide(path.indptr, path.features, weights, path.squares)
-        add_pair_scores(wide, hits, scores)
-    if len(bias) > 0:
-        for p in range(len(hinges)):
-            hinges[p] = bias[pairs.neurons[p]]
-        add_pair_scores(path, hits, hinges)
-        squared_hinges(hinges)
+        add_sums(x, wide, weights[:0], pairs, scratch, scores, hinges, ranks)
+        return
+    for p in range(len(hinges)):
+        hinges[p] = bias[pairs.neurons[p]]
+    add_sums(x, path, weights, pairs, scratch, hinges, scores, ranks)
+    squared_hinges(hinges)
 
 
 @njit(cache=True, nogil=True, forceinline=True)

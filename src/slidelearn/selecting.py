@@ -13,7 +13,7 @@ __all__ = ["FULL", "keep_about", "keep_largest"]
 FULL = 4  # times as many keys as are wanted, when who collects them drops all but the largest
 
 _ID_BITS, _MOST = 31, 2**31 - 1
-_SAMPLE = 512  # keys, about, that say where a bound is
+_SAMPLE = 256  # keys, at most, that say where a bound is
 
 
 @njit(cache=True, nogil=True)
@@ -55,7 +55,7 @@ def keep_about(keys: NDArray[np.float32], ids: NDArray[np.int32], limit: int) ->
     """
     if len(keys) <= 2 * limit:
         return np.uint64(len(keys))
-    places, sample = np.empty(len(keys), np.int32), keys[:: max(1, len(keys) // _SAMPLE)]
+    places, sample = np.empty(len(keys), np.int32), keys[:: -(-len(keys) // _SAMPLE)]
     share = limit * len(sample) / len(keys)
     least = int(share + 2 * np.sqrt(share)) + 1
     n = _find_above(keys, _bound_of(sample, least, least + (least >> 1)), places)
