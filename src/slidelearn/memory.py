@@ -201,7 +201,7 @@ def room_for_votes(memory: Memory) -> NDArray[np.float32]:
     return zeros(memory.room)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def find_votes(
     memory: Memory, x: Rows, scratch: NDArray[np.float32], ascending: bool = True
 ) -> Votes:

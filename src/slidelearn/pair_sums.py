@@ -25,7 +25,7 @@ _AHEAD = 8  # pairs by which features are prefetched before they are read
 _WHOLE = 64
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def add_sums(
     x: Rows,
     path: Wide,

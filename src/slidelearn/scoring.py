@@ -231,7 +231,7 @@ def _find(
     return by_postings, more
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _votes(x: Rows, memory: tuple[Any, ...] | None, scratch: NDArray[np.float32]) -> Votes:
     """Votes of the memory, or none."""
     if memory is None:
@@ -252,7 +252,7 @@ def _memory(parts: tuple[Any, ...]) -> Memory:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _add_sparse(
     x: Rows,
     sparse: tuple[Any, ...] | None,
@@ -268,15 +268,16 @@ def _add_sparse(
     if sparse is None:
         return
     margins, weights, bias, ranks_parts = sparse
-    path, ranks = Wide(*margins), Ranks(*ranks_parts)
+    path, beside, sums, sums_beside = Wide(*margins), weights, hinges, scores
     if len(bias) == 0:
-        wide = Wide(path.indptr, path.features, weights, path.squares)
-        add_sums(x, wide, weights[:0], pairs, scratch, scores, hinges, ranks)
-        return
-    for p in range(len(hinges)):
-        hinges[p] = bias[pairs.neurons[p]]
-    add_sums(x, path, weights, pairs, scratch, hinges, scores, ranks)
-    squared_hinges(hinges)
+        path = Wide(path.indptr, path.features, weights, path.squares)
+        beside, sums, sums_beside = weights[:0], scores, hinges
+    else:
+        for p in range(len(hinges)):
+            hinges[p] = bias[pairs.neurons[p]]
+    add_sums(x, path, beside, pairs, scratch, sums, sums_beside, Ranks(*ranks_parts))
+    if len(bias) > 0:
+        squared_hinges(hinges)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
