@@ -5,8 +5,9 @@ by default, for a recall of 0.99, and for 0.95, and prints precisions beside tho
 Then the rows of the output layer alone are searched for the largest inner products with the test
 examples' hidden vectors: by exact scans in float32 and int8, by slidelearn's tables, further and
 further, and by faiss, hnswlib and usearch in an environment of their own. ``--planted N`` searches
-N planted rows of 128 numbers instead. Writes JSON, a table and a plot of recall@5 against queries a
-second, one thread.
+N planted rows of 128 numbers instead. ``--beside FILE`` prints what `benchmarks.peers` measured of
+other methods on the same data, and wrote into that file. Writes JSON, a table and a plot of
+recall@5 against queries a second, one thread.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from numba import njit
 from benchmarks.contest.nearest import Search, measure
 from benchmarks.environments import python_of
 from benchmarks.machine import describe_machine
-from benchmarks.report import draw_frontier
+from benchmarks.report import draw_frontier, markdown_table
 from slidelearn.config import TableConfig
 from slidelearn.datasets import Dataset, load_dataset
 from slidelearn.index import Lookup, NeuronIndex
@@ -253,6 +254,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, nargs="?", help="a model folder")
     parser.add_argument("test", type=Path, nargs="?", help="labelled examples")
     parser.add_argument("--planted", type=int, metavar="N", help="search N planted rows instead")
+    parser.add_argument("--beside", type=Path, metavar="FILE", help="JSON of benchmarks.peers")
     parser.add_argument(
         "--peers", default="faiss IVF,faiss IVF by distance,faiss IVF-PQ fast scan,faiss HNSW,"
         "faiss HNSW by distance,hnswlib,hnswlib by distance,usearch",
@@ -274,6 +276,9 @@ def main() -> None:
         results["model"] = time_model(model, options.test)
         for what, value in results["model"].items():
             print(f"{what}: {value:.3f}")
+        if options.beside is not None:
+            results["beside"] = json.loads(options.beside.read_text())["contestants"]
+            print(markdown_table(results["beside"]))
         rows, queries = output_rows(model, options.test)
     peers = [peer for peer in options.peers.split(",") if peer]
     print(
