@@ -14,7 +14,7 @@ from slidelearn.prefetching import prefetch, prefetch_beginning
 from slidelearn.ranks import NO_RANKS, Ranks
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
-from slidelearn.wide import Wide, add_pair_scores, find_hits
+from slidelearn.wide import Hits, Wide, add_pair_scores, find_hits
 
 __all__ = ["add_sums"]
 
@@ -75,7 +75,12 @@ def add_sums(
         for e in range(first, last):
             scratch[x.indices[e]] = 0
     if n_long > 0:
-        _add_long(x, path, beside, pairs, scratch, sums, sums_beside, ranks, n_long)
+        long, places = _find_long(x, starts, pairs, n_long)
+        hits = find_hits(x, path, long, scratch, ranks)
+        _add_hits(path, hits, places, sums)
+        if len(beside) > 0:
+            other = Wide(path.indptr, path.features, beside, path.squares)
+            _add_hits(other, hits, places, sums_beside)
 
 
 @njit(cache=True, nogil=True, forceinline=True, fastmath={"reassoc", "contract"})
@@ -101,35 +106,27 @@ def _multiply_both(
 
 
 @njit(cache=True, nogil=True)
-def _add_long(
-    x: Rows,
-    path: Wide,
-    beside: NDArray[np.float32],
-    pairs: Pairs,
-    scratch: NDArray[np.float32],
-    sums: NDArray[np.float32],
-    sums_beside: NDArray[np.float32],
-    ranks: Ranks,
-    n_long: int,
-) -> None:
-    """Add what the ``n_long`` pairs weigh whose lists are searched."""
+def _find_long(
+    x: Rows, starts: NDArray[np.int64], pairs: Pairs, n_long: int
+) -> tuple[Pairs, NDArray[np.int64]]:
+    """Find the ``n_long`` pairs whose lists are searched, and which of all they are."""
     indptr, places = np.zeros(len(pairs.indptr), np.int64), np.empty(n_long, np.int64)
     at = 0
     for i in range(len(pairs.indptr) - 1):
         most = _WHOLE * (x.indptr[i + 1] - x.indptr[i])
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             neuron = pairs.neurons[p]
-            if path.indptr[neuron + 1] - path.indptr[neuron] > most:
+            if starts[neuron + 1] - starts[neuron] > most:
                 places[at] = p
                 at += 1
         indptr[i + 1] = at
-    hits = find_hits(x, path, Pairs(indptr, pairs.neurons[places]), scratch, ranks)
-    own = np.zeros(n_long, np.float32)
+    return Pairs(indptr, pairs.neurons[places]), places
+
+
+@njit(cache=True, nogil=True)
+def _add_hits(path: Wide, hits: Hits, places: NDArray[np.int64], sums: NDArray[np.float32]) -> None:
+    """Add what hits of some pairs weigh, which have these places among the sums of all."""
+    own = np.zeros(len(places), np.float32)
     add_pair_scores(path, hits, own)
-    for k in range(n_long):
+    for k in range(len(places)):
         sums[places[k]] += own[k]
-    if len(beside) > 0:
-        own[:] = 0
-        add_pair_scores(Wide(path.indptr, path.features, beside, path.squares), hits, own)
-        for k in range(n_long):
-            sums_beside[places[k]] += own[k]
