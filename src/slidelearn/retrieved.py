@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from slidelearn.heap import insert
+from slidelearn.heap import insert, offer
 from slidelearn.layers import Pairs
 from slidelearn.memory import Votes, Worth
 from slidelearn.postings import Found
@@ -184,30 +184,20 @@ def drop_hopeless(
     ([4, 9], [0, 2])
     """
     indptr, neurons = np.zeros(len(pairs.indptr), np.int64), pairs.neurons.copy()
-    kept, top, at = places.copy(), np.empty(best, np.float32), 0
+    kept, top, ids, at = places.copy(), np.empty(best, np.float32), np.empty(best, np.int32), 0
     for i in range(len(pairs.indptr) - 1):
-        top[:] = -np.inf
-        _raise_top(top, keys, pairs.indptr[i], pairs.indptr[i + 1])
-        _raise_top(top, sums, others.indptr[i], others.indptr[i + 1])
-        least = top[best - 1] - np.float32(slack)
+        size, least = np.int64(0), np.float32(-np.inf)
+        for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
+            size = offer(top, ids, size, keys[p], np.int64(p))
+        for p in range(others.indptr[i], others.indptr[i + 1]):
+            size = offer(top, ids, size, sums[p], np.int64(p))
+        if size == best:
+            least = top[0] - np.float32(slack)
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             neurons[at], kept[at] = pairs.neurons[p], places[p]
             at += keys[p] >= least
         indptr[i + 1] = at
     return Pairs(indptr, neurons[:at]), kept[:at]
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _raise_top(top: NDArray[np.float32], keys: NDArray[np.float32], start: int, end: int) -> None:
-    """Let keys start to end into the largest, ``top``, largest first."""
-    for p in range(start, end):
-        at = len(top)
-        while at > 0 and keys[p] > top[at - 1]:
-            at -= 1
-            if at + 1 < len(top):
-                top[at + 1] = top[at]
-        if at < len(top):
-            top[at] = keys[p]
 
 
 @njit(cache=True, nogil=True)
