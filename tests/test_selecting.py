@@ -13,7 +13,7 @@ FINITE = [-np.inf, -3e38, -2.5, -1e-40, 0.0, 1e-45, 1.0, 1.0000001, 3e38, np.inf
 def kept(keys, ids, limit):
     """What is kept of copies, in order."""
     keys, ids = keys.copy(), ids.copy()
-    size = keep_largest(keys, ids, limit)
+    size = keep_largest(keys, ids, len(keys), limit)
     return list(zip(keys[:size].tolist(), ids[:size].tolist(), strict=True))
 
 
@@ -45,7 +45,7 @@ def test_the_largest_are_kept_in_order(n, limit, kind, seed):
     best = expected(keys, ids, limit)
     assert kept(keys, ids, limit) == best
     entries = list(zip(keys.tolist(), ids.tolist(), strict=True))
-    size = int(keep_about(keys, ids, limit))
+    size = int(keep_about(keys, ids, n, limit))
     about = list(zip(keys[:size].tolist(), ids[:size].tolist(), strict=True))
     assert about == [entry for entry in entries if entry in set(about)]  # in order
     least = min((key for key, _ in best), default=0)
@@ -57,7 +57,7 @@ def test_about_as_many_are_kept_as_are_wanted():
     rng = np.random.default_rng(0)
     for n, limit in ((5000, 300), (100_000, 3000), (700, 300)):
         keys, ids = rng.normal(size=n).astype(np.float32), np.arange(n, dtype=np.int32)
-        assert limit <= keep_about(keys, ids, limit) <= 4 * limit
+        assert limit <= keep_about(keys, ids, n, limit) <= 4 * limit
 
 
 def test_many_equal_keys_keep_the_smallest_ids():

@@ -99,26 +99,38 @@ def _held(number: np.float32) -> np.int32:
 @njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def multiply_coarse(
     rows: CoarseRows,
+    indptr: NDArray[np.int64],
     places: NDArray[np.int32],
-    start: int,
-    end: int,
-    vector: NDArray[np.float32],
+    vectors: tuple[NDArray[np.int64], NDArray[np.float32]],
     out: NDArray[np.float32],
 ) -> None:
-    """Inner products of the rows at places start to end with a vector (d + 1,), out like places."""
-    (values, scales), flat, total = rows, rows.values.reshape(-1), np.float32(0)
-    half = values.shape[1]
-    for j in range(2 * half):
-        total += vector[j]
-    front, back = vector[:half], vector[half:]
-    for p in range(start, end):
-        if p + _AHEAD < len(places):
-            first = np.int64(places[p + _AHEAD]) * half
-            for byte in range(first, first + half, _LINE):
-                prefetch(flat, byte)
-        row, low, high = np.uint64(places[p]), np.float32(0), np.float32(0)
-        for j in range(half):
-            both = values[row, j]
-            low += np.float32(np.uint8(both & np.uint8(_LOW))) * front[j]
-            high += np.float32(np.uint8(both >> np.uint8(_BITS))) * back[j]
-        out[p] = scales[row] * (low + high - _ZERO * total)
+    """Inner products of rows with vectors: of those at places indptr[i] to indptr[i + 1] with the
+    i-th, (d + 1,), whose start and numbers come in two arrays; out like places.
+    """
+    (values, scales), (starts, numbers) = rows, vectors
+    half = np.uint64(values.shape[1])
+    for i in range(len(indptr) - 1):
+        front, back, total = np.uint64(starts[i]), np.uint64(starts[i]) + half, np.float32(0)
+        for j in range(front, back + half):
+            total += numbers[j]
+        end = indptr[i + 1]
+        for p in range(indptr[i], end, 2):  # two at a time, whose sums do not wait for each other
+            other = min(p + 1, end - 1)
+            for q in range(p + _AHEAD, min(p + _AHEAD + 2, len(places))):
+                first = np.uint64(places[q]) * half
+                for byte in range(first, first + half, np.uint64(_LINE)):
+                    prefetch(values, byte)
+            row, low, high = np.uint64(places[p]), np.float32(0), np.float32(0)
+            other_row, other_low, other_high = (
+                np.uint64(places[other]),
+                np.float32(0),
+                np.float32(0),
+            )
+            for j in range(half):
+                both, others = values[row, j], values[other_row, j]
+                low += np.float32(np.uint8(both & np.uint8(_LOW))) * numbers[front + j]
+                high += np.float32(np.uint8(both >> np.uint8(_BITS))) * numbers[back + j]
+                other_low += np.float32(np.uint8(others & np.uint8(_LOW))) * numbers[front + j]
+                other_high += np.float32(np.uint8(others >> np.uint8(_BITS))) * numbers[back + j]
+            out[p] = scales[row] * (low + high - _ZERO * total)
+            out[other] = scales[other_row] * (other_low + other_high - _ZERO * total)

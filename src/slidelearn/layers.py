@@ -13,7 +13,7 @@ from slidelearn.csr import count_ids, cut_rows
 from slidelearn.optimizers import Optimizer, Step, make_optimizer, move_row
 from slidelearn.prefetching import prefetch_row
 from slidelearn.rows import BIAS_INPUT, Rows, add_scaled_row, dot_row
-from slidelearn.small_rows import SmallRows, dot_small, multiply_some
+from slidelearn.small_rows import SmallRows, multiply_some
 from slidelearn.workers import pieces
 
 __all__ = [
@@ -306,7 +306,7 @@ def _move_groups(
     """
     gradient = np.empty(weight.shape[1], np.float32)
     for k in range(start, end):
-        prefetch_row(weight[groups.rows[k]])  # for writing, after the sums
+        prefetch_row(weight, groups.rows[k])  # for writing, after the sums
         if groups.shared[k] >= 0:
             gradient[:] = shared_gradient[groups.shared[k]]
         else:
@@ -322,13 +322,27 @@ def pair_logits(
 ) -> None:
     """Compute the active neurons only: weights (N, width + 1) -> out (n_pairs,)."""
     for i in range(len(pairs.indptr) - 1):
-        # Cut once: `dot_row` cuts for every pair, and 80 pairs take 12.9 us instead of 6.0.
-        vector = rows.values[rows.indptr[i] : rows.indptr[i + 1]]
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             if p + 1 < len(pairs.neurons):
-                prefetch_row(weight[pairs.neurons[p + 1]])
-            row = weight[pairs.neurons[p]]
-            out[p] = dot_small(row, vector) if rows.dense else dot_row(rows, i, row)
+                prefetch_row(weight, pairs.neurons[p + 1])
+            if rows.dense:
+                out[p] = _dot(weight, pairs.neurons[p], rows.values, rows.indptr[i])
+            else:
+                out[p] = dot_row(rows, i, weight[pairs.neurons[p]])
+
+
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
+def _dot(
+    weight: NDArray[np.float32], neuron: int, values: NDArray[np.float32], start: int
+) -> np.float32:
+    """Inner product of a neuron's weights (d,) with as many values from start on.
+
+    Slices count references: 80 products take 12.9 us with two each, and 6.0 with one.
+    """
+    row, first, total = np.uint64(neuron), np.uint64(start), np.float32(0)
+    for j in range(np.uint64(weight.shape[1])):
+        total += weight[row, j] * values[first + j]
+    return total
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -355,10 +369,7 @@ def coarse_logits(
     ``bias`` (N,) is what the constant adds, in one place: those of rows lie a row apart, and to
     read 140 of them took half of the time of a single example's logits.
     """
-    for i in range(len(pairs.indptr) - 1):
-        vector = h.values[h.indptr[i] : h.indptr[i + 1]]
-        start, end = pairs.indptr[i], pairs.indptr[i + 1]
-        multiply_coarse(weight, pairs.neurons, start, end, vector, out)
+    multiply_coarse(weight, pairs.indptr, pairs.neurons, (h.indptr, h.values), out)
     for p in range(len(pairs.neurons)):
         out[p] += bias[pairs.neurons[p]]
 
@@ -377,7 +388,7 @@ def pair_input_gradient(
         target, indices = out[start:end], rows.indices[start : end if not rows.dense else start]
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             if p + 1 < len(pairs.neurons):
-                prefetch_row(weight[pairs.neurons[p + 1]])
+                prefetch_row(weight, pairs.neurons[p + 1])
             source, d = weight[pairs.neurons[p]], delta[p]
             if rows.dense:
                 for j in range(len(target)):

@@ -283,13 +283,13 @@ def best_labels(
         n_usual = _take_usual(postings, scratch, usual_keys) if n_touched < depth.few else 0
         n_keys = _take_keys(touched, n_touched, scratch, keys)
         if len(bias) > 0:
-            n_keys = np.int64(keep_about(keys[:n_keys], touched, depth.left))
+            n_keys = keep_about(keys, touched, n_keys, depth.left)
             for t in range(n_keys):
                 keys[t] += bias[np.uint32(touched[t])]
         for t in range(n_usual):
             touched[n_keys], keys[n_keys] = postings.usual[t], usual_keys[t]
             n_keys += usual_keys[t] > _HIDDEN
-        at, kept = indptr[i], keep_largest(keys[:n_keys], touched, limit)
+        at, kept = indptr[i], keep_largest(keys, touched, n_keys, limit)
         for t in range(kept):
             neurons[at + t], best[at + t] = touched[t], keys[t]
         indptr[i + 1] = at + kept
@@ -433,7 +433,7 @@ def _choose_buckets(
         feature = x.indices[e]
         sizes[kept], probed[kept] = abs(x.values[e]), e - start
         kept += postings.indptr[feature + 1] > postings.indptr[feature]
-    kept, heaviest = keep_largest(sizes[:kept], probed, probes), np.float32(0)
+    kept, heaviest = keep_largest(sizes, probed, kept, probes), np.float32(0)
     for k in range(kept):
         e = start + probed[k]
         first, last = postings.indptr[x.indices[e]], postings.indptr[x.indices[e] + 1]

@@ -24,9 +24,10 @@ _BEGINNING = 128  # entries of a list, likewise
 
 @intrinsic
 def _prefetch(typing_context: Any, array: Any, place: Any) -> Any:
-    """Begin to load the cache line of ``array[place]``, in a kernel; it changes nothing else.
+    """Begin to load the cache line of a place in an array, in a kernel; it changes nothing else.
 
-    Any place is allowed, since nothing is read. The array is contiguous and has one dimension.
+    Any place is allowed, since nothing is read. The array is contiguous, and places are counted
+    through all its rows.
     """
     signature = types.void(array, place)
 
@@ -53,10 +54,11 @@ prefetch = _nothing if cast(Any, config).DISABLE_JIT else cast(Any, _prefetch)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def prefetch_row(row: NDArray[np.float32]) -> None:
-    """Begin to load the first lines of a row (d,)."""
-    for line in range(_LINES):
-        prefetch(row, line * LINE)
+def prefetch_row(rows: NDArray[np.float32], row: int) -> None:
+    """Begin to load the first lines of a row of some, (n, d)."""
+    first = np.uint64(row) * np.uint64(rows.shape[1])
+    for line in range(np.uint64(_LINES)):
+        prefetch(rows, first + line * np.uint64(LINE))
 
 
 @njit(cache=True, nogil=True, forceinline=True)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from slidelearn.heap import insert, offer
+from slidelearn.heap import insert
 from slidelearn.layers import Pairs
 from slidelearn.memory import Votes, Worth
 from slidelearn.postings import Found
@@ -147,16 +147,21 @@ def keep_pairs(
     >>> kept.neurons.tolist(), places.tolist()
     ([6, 9], [1, 2])
     """
-    indptr, left = np.zeros(len(pairs.indptr), np.int64), keys.copy()
-    places = np.arange(len(keys)).astype(np.int32)
+    indptr, kept, longest = np.zeros(len(pairs.indptr), np.int64), np.empty(len(keys), np.int32), 0
     for i in range(len(pairs.indptr) - 1):
-        start, end, at = pairs.indptr[i], pairs.indptr[i + 1], indptr[i]
-        kept = keep_largest(left[start:end], places[start:end], limit)
-        for p in range(kept):
-            places[at + p] = places[start + p]
-        indptr[i + 1] = at + kept
-    places = places[: indptr[-1]]
-    return Pairs(indptr, pairs.neurons[places]), places
+        longest = max(longest, pairs.indptr[i + 1] - pairs.indptr[i])
+    own, places = np.empty(longest, np.float32), np.empty(longest, np.int32)
+    for i in range(len(pairs.indptr) - 1):
+        start, at = pairs.indptr[i], indptr[i]
+        size = pairs.indptr[i + 1] - start
+        for p in range(size):
+            own[p], places[p] = keys[start + p], start + p
+        size = keep_largest(own, places, size, limit)
+        for p in range(size):
+            kept[at + p] = places[p]
+        indptr[i + 1] = at + size
+    kept = kept[: indptr[-1]]
+    return Pairs(indptr, pairs.neurons[kept]), kept
 
 
 @njit(cache=True, nogil=True)
@@ -184,20 +189,34 @@ def drop_hopeless(
     ([4, 9], [0, 2])
     """
     indptr, neurons = np.zeros(len(pairs.indptr), np.int64), pairs.neurons.copy()
-    kept, top, ids, at = places.copy(), np.empty(best, np.float32), np.empty(best, np.int32), 0
+    kept, top, at = places.copy(), np.empty(best, np.float32), 0
     for i in range(len(pairs.indptr) - 1):
-        size, least = np.int64(0), np.float32(-np.inf)
+        for t in range(best):
+            top[t] = -np.inf
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
-            size = offer(top, ids, size, keys[p], np.int64(p))
+            _enter(top, keys[p])
         for p in range(others.indptr[i], others.indptr[i + 1]):
-            size = offer(top, ids, size, sums[p], np.int64(p))
-        if size == best:
-            least = top[0] - np.float32(slack)
+            _enter(top, sums[p])
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             neurons[at], kept[at] = pairs.neurons[p], places[p]
-            at += keys[p] >= least
+            at += keys[p] >= top[0] - np.float32(slack)
         indptr[i + 1] = at
     return Pairs(indptr, neurons[:at]), kept[:at]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _enter(top: NDArray[np.float32], key: np.float32) -> None:
+    """Let a key into the largest ones, ascending, if it exceeds the least of them.
+
+    A heap for that counted references to its arrays 270 times an example.
+    """
+    if not key > top[0]:
+        return
+    place = 0
+    while place + 1 < len(top) and key > top[place + 1]:
+        top[place] = top[place + 1]
+        place += 1
+    top[place] = key
 
 
 @njit(cache=True, nogil=True)

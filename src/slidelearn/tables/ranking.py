@@ -221,9 +221,9 @@ def _nearest(
         hopes[n], nearest[n] = hope, c
         n += np.uint64((hope >= least) & (longest[c] > 0))
         if n == full:
-            n = np.uint64(keep_largest(hopes, nearest, len(hopes) // FULL))
+            n = np.uint64(keep_largest(hopes, nearest, len(hopes), len(hopes) // FULL))
             least = hopes[:n].min()
-    return np.int64(keep_largest(hopes[:n], nearest, len(hopes) // FULL))
+    return np.int64(keep_largest(hopes, nearest, np.int64(n), len(hopes) // FULL))
 
 
 @njit(cache=True, nogil=True, forceinline=True)
