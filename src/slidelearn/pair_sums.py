@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from slidelearn.layers import Pairs
-from slidelearn.prefetching import prefetch, prefetch_beginning
+from slidelearn.prefetching import LINE, prefetch
 from slidelearn.ranks import NO_RANKS, Ranks
 from slidelearn.rows import Rows
 from slidelearn.scratch import check_room
@@ -18,7 +18,8 @@ from slidelearn.wide import Hits, Wide, add_pair_scores, find_hits
 
 __all__ = ["add_sums"]
 
-_AHEAD = 8  # pairs by which features are prefetched before they are read
+_AHEAD = 8  # pairs by which lists are prefetched before they are read
+_BEGINNING = 4 * LINE  # entries of a list; 0.97 of the time that 8 lines of features alone took
 # Features of a list for each of an example's up to which it is read as a whole. Twice as many or
 # half as many make no difference where much is in the cache; for a single example, whose lists are
 # not, a search reads less.
@@ -61,8 +62,12 @@ def add_sums(
         for p in range(pairs.indptr[i], pairs.indptr[i + 1]):
             if p + 2 * _AHEAD < len(neurons):
                 prefetch(starts, neurons[p + 2 * _AHEAD])
-                coming = neurons[p + _AHEAD]
-                prefetch_beginning(path.features, starts[coming], starts[coming + 1])
+                low, high = starts[neurons[p + _AHEAD]], starts[neurons[p + _AHEAD] + 1]
+                for place in range(low, min(high, low + _BEGINNING), LINE):
+                    prefetch(path.features, place)
+                    prefetch(path.weights, place)
+                    if len(beside) > 0:
+                        prefetch(beside, place)
             low, high = starts[neurons[p]], starts[neurons[p] + 1]
             if high - low > _WHOLE * (last - first):
                 n_long += 1

@@ -113,11 +113,10 @@ def _bound(ranks: NDArray[np.int64] | NDArray[np.int32], least: int, most: int) 
     lowest, highest = ranks[0], ranks[0]
     for j in range(len(ranks)):
         lowest, highest = min(lowest, ranks[j]), max(highest, ranks[j])
-    low, high, at = np.int64(lowest) - 1, np.int64(highest), np.empty(1, ranks.dtype)
+    low, high = np.int64(lowest) - 1, np.int64(highest)
     while high - low > 1:
         middle, count = (low + high) >> 1, 0
-        at[0] = middle
-        bound = at[0]  # a number like the ranks, of which many are then compared at a time
+        bound = ranks.dtype.type(middle)  # like the ranks, many of which are compared at a time
         for j in range(len(ranks)):
             count += ranks[j] > bound
         if count >= least:
