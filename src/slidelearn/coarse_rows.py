@@ -104,8 +104,9 @@ def multiply_coarse(
     vectors: tuple[NDArray[np.int64], NDArray[np.float32]],
     out: NDArray[np.float32],
 ) -> None:
-    """Inner products of rows with vectors: of those at places indptr[i] to indptr[i + 1] with the
-    i-th, (d + 1,), whose start and numbers come in two arrays; out like places.
+    """Inner products of the i-th places' rows, indptr[i] to indptr[i + 1], with vector i.
+
+    Vectors (d + 1,) come as their starts, (n,) or longer, and all their numbers; out like places.
     """
     (values, scales), (starts, numbers) = rows, vectors
     half = np.uint64(values.shape[1])
@@ -121,11 +122,8 @@ def multiply_coarse(
                 for byte in range(first, first + half, np.uint64(_LINE)):
                     prefetch(values, byte)
             row, low, high = np.uint64(places[p]), np.float32(0), np.float32(0)
-            other_row, other_low, other_high = (
-                np.uint64(places[other]),
-                np.float32(0),
-                np.float32(0),
-            )
+            other_row = np.uint64(places[other])
+            other_low, other_high = np.float32(0), np.float32(0)
             for j in range(half):
                 both, others = values[row, j], values[other_row, j]
                 low += np.float32(np.uint8(both & np.uint8(_LOW))) * numbers[front + j]
